@@ -6,11 +6,12 @@ compared whole, and what differs is logged; what happened while the node was not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import apsw
 
 from harmonylite.db.mirror import identities, mirror_file, table_shapes
+from harmonylite.db.mirror.altering import MirrorTables
 from harmonylite.db.mirror.compare import changed_keys
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered, remember_schema, sent_there
 from harmonylite.db.mirror.file_facts import header
@@ -21,12 +22,12 @@ from harmonylite.db.mirror.stream_names import StreamNames
 from harmonylite.db.mirror.stream_shapes import StreamShapes
 from harmonylite.db.mirror.table_moves import forget_noted, noted_moves
 from harmonylite.db.replica_options import ReplicaOptions
-from harmonylite.db.sqlite.capabilities import why_unwritable
 from harmonylite.db.sqlite.connection import rows, transaction, value
 from harmonylite.db.sqlite.introspection import Inventory, Listed, TableRules, application_objects, read_inventory
 from harmonylite.db.tracking import column_ids, layout, watermarks
 from harmonylite.db.tracking.captured_schema import (
     captured_schema,
+    has_captured,
     make_table,
     numbers_of,
     read_schema,
@@ -53,7 +54,7 @@ from harmonylite.db.tracking.triggers import (
 from harmonylite.db.tracking.waiting_schema import take_over
 from harmonylite.errors import DatabaseError, MirrorDamagedError
 from harmonylite.schema.names import folded
-from harmonylite.schema.section import PRAGMA, SchemaChange
+from harmonylite.schema.section import PRAGMA, Known, SchemaChange
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
 
@@ -79,27 +80,24 @@ def install(
         if joined:
             _must_not_go_back(connection, inventory, ours)
         nothing: dict[str, Columns] | None = {} if options.sends_all else None
-        columns, unfinished = _move_mirror(connection, inventory, ours, nothing, joined=joined)
+        columns, mirrors, unfinished = _move_mirror(connection, inventory, ours, nothing, joined=joined)
     with transaction(connection, "install the capture triggers", immediate=True):
         if schema_version(connection) != seen:
             inventory, ours = read_inventory(connection, rules, known=before.inventory.read), _ours(connection)
-            columns, unfinished = _move_mirror(connection, inventory, ours, columns, joined=joined)
+            columns, mirrors, unfinished = _move_mirror(connection, inventory, ours, columns, joined=joined)
         tracked = tracking(connection, rules, before.by_id, streamed=columns is not None)
         result = _install(connection, tracked, inventory, ours, log, joined=joined, replicate=replicate)
         result.inventory, result.unfinished = inventory, unfinished
         objects = application_objects(connection)
-        result.section = _settle(connection, rules, result, objects, columns, joined=joined)
-        captured = captured_schema(connection)
+        result.section, captured = _settle(connection, rules, result, objects, columns, mirrors, joined=joined)
         if joined or not get_state(connection, "mirror", "whole"):  # else it is the one of the snapshot that is joined
             remember_schema(connection, objects, captured)
         result.numbers, result.pragmas = numbers_of(captured), [each for each in captured if each.kind == PRAGMA]
         result.version, result.header = schema_version(connection), header(connection)
         if get_state(connection, "main", "schema_version") != result.version:
             set_state(connection, "main", "schema_version", result.version)
-    for table in result.tables.values():
-        if table is before.by_id.get(table.id):
-            table.forget()
-        elif table.id in before.by_id:
+    for table in result.tables.values():  # what is busy is forgotten with the log
+        if table.id in before.by_id and table is not before.by_id[table.id]:
             table.drop_scratch()
     for number in before.by_id.keys() - result.by_id.keys():
         before.by_id[number].drop_scratch()
@@ -115,10 +113,12 @@ def _settle(
     made: Installed,
     objects: Iterable[Listed],
     columns: Mapping[str, Columns] | None,
+    mirrors: Mapping[str, Columns],
     *,
     joined: bool,
-) -> list[SchemaChange]:
-    """Return what changed in the schema since it was captured: all, or, without ``columns``, additions alone.
+) -> tuple[list[SchemaChange], Sequence[Known]]:
+    """Return what changed in the schema since it was captured: all, or, without ``columns``, additions alone; and what
+    counts as captured. ``mirrors``: the columns of the mirror's tables.
 
     The schema of a snapshot counts as captured by a database that was not merged with the cluster yet, as does what the
     mirror remembers where an older version kept no such list.
@@ -128,16 +128,18 @@ def _settle(
     now = read_schema(connection, rules, numbers, objects)
     if columns is None:
         remembered = get_state(connection, "mirror", "whole") and (new or not joined) and is_remembered(connection)
-        found = settle(connection, rules, now, captured_there(connection, "mirror") if remembered else [])
-        identities.keep_none(connection, joined=joined)
-        return found
+        found, kept = settle(connection, rules, now, captured_there(connection, "mirror") if remembered else [])
+        identities.keep_none(connection, kept, joined=joined)
+        return found, kept
     by_number = {number: dict(columns[name]) for name, number in numbers.items() if name in columns}
     captured = identities.retie(connection, numbers)
-    captured = identities.begin(connection, now, captured, by_number, joined=joined)
-    column_ids.write_all(connection, "main", by_number)
-    column_ids.keep_only(connection, list(by_number))
+    captured, catalog = identities.begin(connection, now, captured, by_number, mirrors, joined=joined)
+    there = column_ids.read_all(connection)
+    column_ids.write_all(connection, "main", by_number, there)
+    column_ids.keep_only(connection, by_number, there)
     identities.tie_mirrors(connection, numbers, captured)
-    made.names, made.columns = StreamNames.read(connection, made.tables, by_number, captured), by_number
+    made.names = StreamNames.read(connection, made.tables.values(), by_number, captured, catalog)
+    made.columns = by_number
     return settle_all(connection, rules, now, captured, by_number)
 
 
@@ -194,49 +196,58 @@ def _move_mirror(
     seen: Mapping[str, Columns] | None,
     *,
     joined: bool,
-) -> tuple[dict[str, Columns] | None, bool]:
+) -> tuple[dict[str, Columns] | None, Mapping[str, Columns], bool]:
     """Rename and reshape the mirror's tables; the database's lock need not be taken for it.
 
     ``seen``: columns of the database's tables that were found last; None: their identities are not kept. Return
-    those of now, and whether the mirror's tables are not yet as they should be: unique indexes come behind rows (see
-    `StreamShapes.left_out`), and a STRICT table behind its converted values.
+    those of now, the mirror's, and whether its tables are not yet as they should be: unique indexes come behind rows
+    (see `StreamShapes.left_out`), and a STRICT table behind its converted values.
     """
-    if seen is not None:
-        identities.find_mirrors(connection)
     known = mirror_file.table_ids(connection)
+    knows = seen is not None and has_captured(connection)
+    captured = captured_schema(connection, "table") if knows else []
+    if knows:
+        live = {number for there in ours.values() for number, _ in there.values()}
+        identities.find_mirrors(connection, known, captured, live)
     numbers = {name: next((n for n, _ in ours.get(name, {}).values()), None) for name in inventory.tables}
     names = {number: name for name, number in known.items() if number}
     alike: dict[str, list[str]] = {}
     for name in known:
         alike.setdefault(folded(name), []).append(name)
     noted, renamed = noted_moves(connection), dict[str, str]()
-    carried = numbers if seen is None else identities.carried(connection, numbers)
+    carried = identities.carried(connection, numbers, captured) if knows else numbers
     for name, number in carried.items():
         old = names.get(number) if number is not None else None
         # a name that differs in case alone is one that SQLite has already, also where the table was made again
         old = next((n for n in alike.get(folded(name), ()) if n != name), old)
         if old is not None and old != name:
             renamed[old] = name
+    kept = set(carried.values())
     for name in set(renamed.values()) - renamed.keys():
         if name in known and not known[name] and table_shapes.drop_if_empty(connection, name):
             del known[name]
-        elif seen is not None and name in known and known[name] not in carried.values():
+        elif seen is not None and name in known and known[name] not in kept:
             table_shapes.drop_gone(connection, name)
             del known[name]
     table_shapes.rename_all(connection, _free(renamed, known))
-    columns = None if seen is None else identities.find_columns(connection, inventory, numbers, seen, joined=joined)
-    stream = None if columns is None else StreamShapes.read(connection)
-    done = table_shapes.conforming(connection, inventory.tables.values(), columns, stream)
+    columns, there, stream = None, dict[str, Columns](), None
+    if seen is not None:
+        found = identities.find_columns(connection, inventory, carried, seen, knows=knows, joined=joined)
+        (columns, there), stream = found, StreamShapes.read(connection)
+    mirror = MirrorTables.read(connection)
+    done = table_shapes.conforming(inventory.tables.values(), mirror, there, columns, stream)
     left = [shape for name, shape in inventory.tables.items() if name not in done]
     for shape in left:
         here = columns[shape.name] if columns is not None else None
-        table_shapes.conform(connection, shape, noted.get(shape.name), columns=here, stream=stream)
+        table_shapes.conform(connection, shape, noted.get(shape.name), columns=here, stream=stream, mirror=mirror)
     for shape in inventory.unwritable.values():
-        _keep_in_mirror(connection, shape)
+        table_shapes.keep_alone(connection, shape)
     behind = stream is not None and stream.left_out
-    return columns, behind or (
-        bool(left) and len(table_shapes.conforming(connection, left, columns, stream)) < len(left)
-    )
+    there = columns or there
+    if left and not behind:
+        now = MirrorTables.read(connection)
+        behind = len(table_shapes.conforming(left, now, there, columns, stream)) < len(left)
+    return columns, there, behind
 
 
 def _free(renamed: dict[str, str], known: Mapping[str, int | None]) -> dict[str, str]:
@@ -244,19 +255,6 @@ def _free(renamed: dict[str, str], known: Mapping[str, int | None]) -> dict[str,
     while taken := [old for old, new in renamed.items() if new in known and new not in renamed]:
         renamed = {old: new for old, new in renamed.items() if old not in taken}
     return renamed
-
-
-def _keep_in_mirror(connection: apsw.Connection, shape: TableShape) -> None:
-    """Keep a table in the mirror only, so that what others write to it is kept, if the mirror can hold its rows."""
-    connection.execute("SAVEPOINT keep")
-    try:
-        table_shapes.conform(connection, shape)
-        if why_unwritable(connection, shape, "mirror"):
-            connection.execute("ROLLBACK TO keep")
-    except apsw.SQLError:
-        connection.execute("ROLLBACK TO keep")
-    finally:
-        connection.execute("RELEASE keep")
 
 
 def _install(
@@ -385,10 +383,3 @@ def _triggers(
     before = there.get(trigger_name(table.id, "insert"), (table.id, ""))[1]
     marked = WATERMARK in before or POSITION in before
     return renew or (marked and f"NEW.{quote(shape.rowid)} <=" not in before)
-
-
-def private_objects(connection: apsw.Connection) -> list[tuple[str, str]]:
-    """Return type and name of each of our objects in the database: exactly our prefix, triggers first."""
-    found = rows(connection, "SELECT type, name FROM main.sqlite_schema")
-    ours = [(kind, name) for kind, name in found if name.startswith(PRIVATE)]
-    return sorted(ours, key=lambda item: ("trigger", "view", "index", "table").index(item[0]))

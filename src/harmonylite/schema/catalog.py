@@ -60,9 +60,7 @@ def fold(
     """Return the catalog after a section of the change set called ``change_set``."""
     folding = _Folding(dict(before), change_set, table_meant, column_meant, table_had)
     tables = [(place, change) for place, change in enumerate(section) if change.kind == "table"]
-    for _, change in tables:
-        if change.new is None:
-            folding.drop(change)
+    folding.drop([change for _, change in tables if change.new is None])
     for place, change in tables:
         if change.new is not None and change.old is not None:
             folding.change(place, change)
@@ -86,16 +84,20 @@ class _Folding:
     meant: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     wanted: dict[str, str] = field(default_factory=dict)
 
-    def _table(self, id_: str) -> Known | None:
-        return tables_of(self.catalog.values()).get(id_)
+    def __post_init__(self) -> None:
+        self.keys = {id_: known.key for id_, known in tables_of(self.catalog.values()).items()}
 
-    def drop(self, change: SchemaChange) -> None:
-        """Remove a table, and what belongs to it; one that went before is another one's name by now."""
-        table = self._table(self.table_meant(folded(change.name)))
-        if table is not None:
-            gone = [k for k, each in self.catalog.items() if folded(each.table) == folded(table.name)]
-            for key in {*gone, table.key}:
-                self.catalog.pop(key, None)
+    def _table(self, id_: str) -> Known | None:
+        return self.catalog[self.keys[id_]] if id_ in self.keys else None
+
+    def drop(self, changes: Sequence[SchemaChange]) -> None:
+        """Remove tables, and what belongs to them; one that went before is another one's name by now."""
+        found = [self._table(self.table_meant(folded(change.name))) for change in changes]
+        gone = {folded(table.name): table.id for table in found if table is not None}
+        for key in [k for k, each in self.catalog.items() if folded(each.table) in gone] if gone else ():
+            del self.catalog[key]
+        for id_ in gone.values():
+            del self.keys[id_]
 
     def change(self, place: int, change: SchemaChange) -> None:
         """Merge what a writer made of a table; of one that another writer dropped before, nothing is left."""
@@ -147,6 +149,7 @@ class _Folding:
         for key, now in moved.items():
             table = old[key]
             self.catalog[key_of("table", now)] = replace(table, name=now, table=now, sql=called(table.sql, now))
+            self.keys[table.id] = key_of("table", now)
         for key, each in list(self.catalog.items()):
             if each.kind not in ("table", PRAGMA) and folded(each.table) in by_name:
                 self.catalog[key] = _on(each, by_name[folded(each.table)])
@@ -161,12 +164,13 @@ class _Folding:
         if there is not None and there.kind == "table" and not self.table_had(there.id):
             self._merge(place, change, there, None, Declared(change.new))
             return
-        name, number, taken = change.name, 2, {name for kind, name in self.catalog if kind in ("table", "index")}
-        while folded(name) in taken:
+        name, number = change.name, 2
+        while any((kind, folded(name)) in self.catalog for kind in ("table", "index")):
             name, number = f"{change.name}_{number}", number + 1
         text = change.new if name == change.name else called(change.new, name)
         made = identified(Known("table", name, name, text), f"{self.change_set}:{place}")
         self.catalog[made.key] = made
+        self.keys[made.id] = made.key
         self.meant[folded(change.name)] = (made.id, dict(made.columns))
 
     def other(self, change: SchemaChange) -> None:

@@ -46,6 +46,11 @@ BOOKKEEPING = (
 )
 """Tables with a counted key. Tools that use a name, a version or a random id as the key need no identity."""
 
+_BY_TABLE = {
+    folded(known.table): [each for each in BOOKKEEPING if folded(each.table) == folded(known.table)]
+    for known in BOOKKEEPING
+}
+
 Identities = Iterable[tuple[str, tuple[str, ...]]]
 """Names or patterns of tables, each with its identity, as configured."""
 
@@ -59,7 +64,7 @@ def identity_of(table: str, columns: Collection[str], configured: Identities) ->
         if fits(table, [pattern]):
             return tuple(find(name, columns) or name for name in identity)
     called = folded(table)
-    for known in (each for each in BOOKKEEPING if folded(each.table) == called):
+    for known in _BY_TABLE.get(called, ()):
         have = {folded(name): name for name in columns}
         if all(folded(name) in have for name in (*known.identity, *known.more)):
             return tuple(have[folded(name)] for name in known.identity)

@@ -140,15 +140,17 @@ def distinct(fixed: Mapping[int, str], wanted: Mapping[int, str], new: Mapping[i
     moving = dict(wanted)
     while True:
         taken = {name for n, name in fixed.items() if n not in moving}
-        claims = list(moving.values())
-        stay = {n for place, (n, name) in enumerate(moving.items()) if name in taken or name in claims[:place]}
+        first = {name: n for n, name in reversed(moving.items())}
+        stay = {n for n, name in moving.items() if name in taken or first[name] != n}
         if not stay:
             break
         moving = {n: name for n, name in moving.items() if n not in stay}
     names = {**fixed, **moving}
+    there = set(names.values())
     for n, name in new.items():
-        there, number, free = set(names.values()), 2, name
+        number, free = 2, name
         while free in there:
             free, number = f"{name}_{number}", number + 1
         names[n] = free
+        there.add(free)
     return names

@@ -59,6 +59,11 @@ class Known:
         """The identity of the object: tables and views share one namespace, and letters have no case."""
         return key_of(self.kind, self.name)
 
+    @property
+    def is_virtual(self) -> bool:
+        """Whether the object is a virtual table."""
+        return self.sql.startswith("CREATE VIRTUAL ")
+
     def equals(self, other: Known) -> bool:
         """Return whether two are equal but for the number, which each file gives."""
         mine, theirs = (self.kind, self.name, self.table, self.sql), (other.kind, other.name, other.table, other.sql)
@@ -66,6 +71,8 @@ class Known:
 
     def same(self, other: Known) -> bool:
         """Return whether two definitions mean the same."""
+        if self is other:
+            return True
         if self.kind != other.kind or self.kind == PRAGMA:
             return self.kind == other.kind and self.sql == other.sql
         if self.columns and other.columns and dict(self.columns) != dict(other.columns):
@@ -152,7 +159,8 @@ def changes(
     before = {key: k for key, k in before.items() if k.kind not in ("index", "trigger") or folded(k.table) not in lost}
     numbers = {known.number: known for known in before.values() if known.number}
     listed = list(now)
-    origins = {known.key: _origin(known, before, numbers, listed) for known in listed}
+    live = {known.number: known.key for known in listed if known.number}
+    origins = {known.key: _origin(known, before, numbers, live) for known in listed}
     claimed = {was.key for was in origins.values() if was is not None}
     found = []
     for key, was in before.items():
@@ -173,16 +181,18 @@ def changes(
 
 
 def _origin(
-    known: Known, before: Mapping[Key, Known], numbers: Mapping[int, Known], now: Iterable[Known]
+    known: Known, before: Mapping[Key, Known], numbers: Mapping[int, Known], live: Mapping[int, Key]
 ) -> Known | None:
-    """Return the former ``known``: the object with its number, else the one with its name that was not renamed."""
+    """Return the former ``known``: the object with its number, else the one with its name that was not renamed.
+
+    ``live``: the keys of the tables of today by their numbers.
+    """
     if known.number in numbers and numbers[known.number].kind == known.kind:
         return numbers[known.number]
     was = before.get(known.key)
     if was is None or was.kind != known.kind or was.number == GONE:
         return None
-    renamed = was.number and any(other.number == was.number and other.key != known.key for other in now)
-    return None if renamed else was
+    return None if live.get(was.number, known.key) != known.key else was
 
 
 def _rank(change: SchemaChange) -> tuple[int, int, bool]:

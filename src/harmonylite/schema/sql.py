@@ -9,6 +9,8 @@ from functools import lru_cache
 
 PRIVATE = "__harmonylite__"
 """The prefix of every object that we create in the application's file."""
+OURS_GLOB = PRIVATE + "*"
+"""The same for SQLite, which then hands over only what is the application's: most of a catalogue is our triggers."""
 
 
 @lru_cache(maxsize=4096)

@@ -15,11 +15,10 @@ from typing import Literal
 
 import apsw
 
-from harmonylite.db.apply import table_changes
+from harmonylite.db.apply import schema_section, table_changes
 from harmonylite.db.apply.schema_objects import create_object, find_object
 from harmonylite.db.apply.schema_section import SchemaSection, count_captured, is_new, number_of, of_mirror, remember
 from harmonylite.db.mirror import former_names, table_moves
-from harmonylite.db.mirror.stream_schema import fold_section
 from harmonylite.db.sqlite.connection import transaction, value
 from harmonylite.db.sqlite.introspection import TableRules
 from harmonylite.db.sqlite.side_effect_triggers import drop_hooks
@@ -78,9 +77,8 @@ class SchemaChanges:
             check()
             if not all(change.adds for section in sections for change in section.changes):
                 drop_hooks(self.connection)  # the install creates them again
+            schema_section.fold_new(self.connection, sections)
             for section in sections:
-                if section.at and is_new(self.connection, section, "mirror"):
-                    fold_section(self.connection, section.changes, section.id, section.at, section.base)
                 if is_new(self.connection, section, "main"):
                     made += self._section(section)
                     wanted = [theirs for theirs in section.captured if self.rules.wanted(theirs.table)]

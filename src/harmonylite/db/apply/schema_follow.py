@@ -16,6 +16,7 @@ from harmonylite.db.apply.schema_changes import Mode
 from harmonylite.db.apply.schema_merge import SchemaMerge
 from harmonylite.db.apply.schema_section import (
     SchemaSection,
+    fold_new,
     is_new,
     read_further,
     remember,
@@ -24,7 +25,7 @@ from harmonylite.db.apply.schema_section import (
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.identities import tied_by_name, without_columns
 from harmonylite.db.mirror.state import get_state
-from harmonylite.db.mirror.stream_schema import fold_section, has_catalog, read_catalog, writer_meant
+from harmonylite.db.mirror.stream_schema import has_catalog, read_catalog, writer_meant
 from harmonylite.db.mirror.stream_shapes import been_through
 from harmonylite.db.sqlite.connection import reading, transaction
 from harmonylite.db.sqlite.introspection import TableRules, application_objects
@@ -76,9 +77,7 @@ class SchemaFollow:
         with transaction(self.connection, "take over schema changes", immediate=True):
             check()
             newer = [section for section in sections if is_new(self.connection, section, "main")]
-            for section in sections:
-                if is_new(self.connection, section, "mirror"):
-                    fold_section(self.connection, section.changes, section.id, section.at, section.base)
+            fold_new(self.connection, sections)
             for section in newer:
                 if section.node == self.node:
                     self._landed(section)
@@ -171,6 +170,8 @@ class SchemaFollow:
         A file of an earlier session may be a backup that was put back: what it lacks was not changed here.
         """
         captured = {known.key: known for known in captured_schema(self.connection)}
+        by_id = {known.id: known for known in captured.values() if known.id}
+        by_number = {known.number: known for known in by_id.values() if known.number}
         stream = tables_of(read_catalog(self.connection).values())
         meant = writer_meant(self.connection, section.id)
         columns = column_ids.read_all(self.connection)
@@ -184,19 +185,21 @@ class SchemaFollow:
             id_, ids = meant.get(folded(change.name), ("", {}))
             if change.new is None or id_ not in stream:
                 continue
-            known = next((k for k in captured.values() if k.number and k.number == change.number and k.id), None)
-            others = any(k.id == id_ and k.number != change.number for k in captured.values())
-            if others or (known is not None and known.id != id_):
+            known, other = (
+                k if k is not None and captured.get(k.key) is k else None
+                for k in (by_number.get(change.number), by_id.get(id_))
+            )
+            if (other is not None and other.number != change.number) or (known is not None and known.id != id_):
                 continue
             gone = change.number > 0 and change.number not in here
             if known is None and not ours and gone and change.number >= next_number:
                 continue  # the file is from before the table
             if known is None or ours:
                 if known is not None:
-                    captured = {key: k for key, k in captured.items() if k is not known}
+                    del captured[known.key]
                 listed, number = tuple(sorted(ids.items())), GONE if gone else change.number
                 sent = Known("table", change.name, change.table, change.new, number, id_, listed)
-                captured[sent.key] = sent
+                captured[sent.key] = by_id[id_] = by_number[number] = sent
             if change.number in columns:
                 self._tie(section.id, change.number, columns[change.number], ids)
         write(self.connection, captured.values())
@@ -209,7 +212,8 @@ class SchemaFollow:
             name: replace(column, id=sent[column.number]) if not column.id and column.number in sent else column
             for name, column in here.items()
         }
-        column_ids.write(self.connection, "main", number, tied)
+        if tied != here:
+            column_ids.put(self.connection, "main", number, tied)
 
     def _tie_all(self, catalog: Catalog) -> None:
         """Take the tables of a database that joins for the stream's of their names."""

@@ -9,19 +9,18 @@ its base.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import apsw
 
 from harmonylite.db.apply import table_changes
-from harmonylite.db.apply.schema_objects import create_object, create_table, find_object
+from harmonylite.db.apply.schema_objects import DatabaseObjects
 from harmonylite.db.apply.schema_section import number_of
 from harmonylite.db.mirror import table_moves
 from harmonylite.db.sqlite.connection import value
 from harmonylite.db.sqlite.introspection import TableRules, application_objects
-from harmonylite.db.sqlite.untrusted_ddl import Definition
 from harmonylite.db.tracking import column_ids
 from harmonylite.db.tracking.captured_schema import captured_schema, write
 from harmonylite.db.tracking.column_ids import ColumnId, Columns
@@ -31,7 +30,6 @@ from harmonylite.schema.catalog import Catalog, difference
 from harmonylite.schema.merging import Declared, distinct, merge
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import GONE, PRAGMA, Key, Known, SchemaChange
-from harmonylite.schema.sql import quote
 from harmonylite.schema.table_text import called, same_table
 
 NOT_HERE = "this node writes no rows and no schema of others"
@@ -69,12 +67,15 @@ class SchemaMerge:
     def __post_init__(self) -> None:
         self.base = {known.key: known for known in captured_schema(self.connection)}
         self.wanted = {k: known for k, known in self.catalog.items() if self._is_wanted(known)}
+        self.virtual = [known for known in self.wanted.values() if known.is_virtual]
 
     def run(self) -> None:
         """Bring the database from its base to the stream's schema."""
         listed = (Known(*row) for row in application_objects(self.connection))
         self.file = {known.key: known for known in listed if self.rules.wanted(known.table)}
         self.columns = column_ids.read_all(self.connection)
+        self.next_number = column_ids.next_number(self.connection)
+        self.objects, self.lost = DatabaseObjects(self.connection), set[str]()
         self._drop_objects()
         tables = self._tables()
         self._rename(tables)
@@ -84,7 +85,7 @@ class SchemaMerge:
         for table in tables:
             if not table.here:
                 self._create(table)
-        self.gone = [t.theirs for t in tables if not t.here and t.base is not None and not t.waits]
+        self.gone = {folded(t.theirs.name) for t in tables if not t.here and t.base is not None and not t.waits}
         for key in [*self.base, *self.wanted]:
             self._other(key)
         write(self.connection, self.base.values())
@@ -120,45 +121,48 @@ class SchemaMerge:
     def _drop_objects(self) -> None:
         """Drop what the stream has no more: what comes may need its name. What is a table's goes, or stays, with it."""
         theirs = {known.id for known in self.wanted.values() if known.kind == "table"}
-        lost = [b for b in self.base.values() if b.kind == "table" and b.id not in theirs]
+        lost = {folded(b.name) for b in self.base.values() if b.kind == "table" and b.id not in theirs}
         for key, base in list(self.base.items()):
             stays = key in self.wanted and self.wanted[key].kind == base.kind
-            if base.kind in ("table", PRAGMA) or stays or any(_is_on(base, table) for table in lost):
+            if base.kind in ("table", PRAGMA) or stays or _is_on(base, lost):
                 continue
             here = self.file.get(key)
             if here is None or not here.same(base):
                 del self.base[key]
                 continue
             change = SchemaChange(base.kind, base.name, base.table, base.sql, None)
-            if self._attempt(change, partial(self._drop, base.kind, here.name)):
+            if self._attempt(change, partial(self.objects.drop, base.kind, here.name)):
                 self.made.append(str(change))
                 del self.base[key]
-
-    def _drop(self, kind: str, name: str) -> None:
-        self.connection.execute(f"DROP {kind.upper()} IF EXISTS main.{quote(name)}")
 
     def _tables(self) -> list[_Table]:
         """Return the stream's tables with what is here of them, after dropping those that it has no more."""
         numbers = trigger_tables(self.connection)
+        self.named = {folded(name): number for number, name in numbers.items()}
         theirs = {known.id: known for known in self.wanted.values() if known.kind == "table"}
+        on: dict[str, list[Key]] = {}
+        for key, known in self.base.items():
+            if known.kind in ("index", "trigger"):
+                on.setdefault(folded(known.table), []).append(key)
         tied = {known.number for known in self.base.values() if known.number}
         by_id = {known.id: known for known in self.base.values() if known.kind == "table"}
         for key, base in [(k, b) for k, b in self.base.items() if b.kind == "table" and b.id not in theirs]:
             called_here = self._here(base, numbers)
             if not called_here:
-                table_moves.take_from_mirror(self.connection, base.id)
+                self.lost.add(base.id)
             if not called_here or self._drop_table(base, called_here):
                 del self.base[key]
-                for gone in [k for k, b in self.base.items() if _is_on(b, base)]:  # SQLite drops them with it
-                    del self.base[gone]
+                for gone in on.get(folded(base.name), ()):  # SQLite drops them with it
+                    self.base.pop(gone, None)
                     self.file.pop(gone, None)
+        table_moves.take_from_mirror(self.connection, self.lost)
         found = []
         for id_, known in theirs.items():
             was = by_id.get(id_)
             if was is not None:
                 found.append(_Table(was, known, self._here(was, numbers), was.number))
                 continue
-            number = next((n for n, name in numbers.items() if folded(name) == folded(known.name)), 0)
+            number = self.named.get(folded(known.name), 0)
             here = self.file.get(known.key)
             free = here is not None and here.kind == "table" and number not in tied
             found.append(_Table(None, known, here.name if here is not None and free else "", number if free else 0))
@@ -169,8 +173,7 @@ class SchemaMerge:
         if base.number in numbers:
             return numbers[base.number]
         there = self.file.get(base.key) if base.number != GONE else None
-        named = {folded(name) for name in numbers.values()}
-        if there is None or there.kind != "table" or folded(there.name) in named:
+        if there is None or there.kind != "table" or folded(there.name) in self.named:
             return ""
         return there.name
 
@@ -187,11 +190,11 @@ class SchemaMerge:
 
         def drop() -> None:
             table_moves.journal_unsent(self.connection, self.node, here)
-            self._drop("table", here)
+            self.objects.drop("table", here)
 
         if not self._attempt(change, drop):
             return False
-        table_moves.take_from_mirror(self.connection, base.id)
+        self.lost.add(base.id)
         self.made.append(str(change))
         return True
 
@@ -206,10 +209,14 @@ class SchemaMerge:
 
     def _untie(self, base: Known, here: str) -> None:
         """Take a table for one that the stream does not know: all of its rows are to be sent."""
-        first = column_ids.next_number(self.connection)
         names = self.columns.get(base.number, {})
-        self._keep(base.number, {name: ColumnId(first + n) for n, name in enumerate(names)})
+        self._keep(base.number, {name: ColumnId(self._number()) for name in names})
         table_moves.empty_in_mirror(self.connection, here)
+
+    def _number(self) -> int:
+        """Return a number that no column has."""
+        self.next_number += 1
+        return self.next_number - 1
 
     def _keep(self, number: int, columns: Columns) -> None:
         self.columns[number] = columns
@@ -230,7 +237,7 @@ class SchemaMerge:
         others = [
             k
             for k in self.file.values()
-            if k.kind == "table" and folded(k.name) not in known and find_object(self.connection, "table", k.name)
+            if k.kind == "table" and folded(k.name) not in known and self.objects.is_there(k)
         ]
         coming = [folded(t.theirs.name) for t in tables if not t.here and t.base is None]
         there = {len(tables) + n: name for n, name in enumerate(coming) if name not in held}
@@ -262,7 +269,7 @@ class SchemaMerge:
             for n, (old, to) in enumerate(moves.items())
         }
         for old, name in aside.items():
-            self._make_way(name)
+            self.objects.make_way(name)
             table_changes.rename_table(self.connection, old, name)
         for old, name in aside.items():
             if name != moves[old]:
@@ -311,12 +318,10 @@ class SchemaMerge:
         table_moves.note_rebuilt(self.connection, table.here, table.number)
         before = self.columns.get(table.number, {})
         old = {folded(now): before[name] for name, now in names.items() if name in before}
-        first = column_ids.next_number(self.connection)
         columns: Columns = {}
-        for n, name in enumerate(folded(c) for c in table_changes.names_of(self.connection, table.here)):
+        for name in map(folded, table_changes.names_of(self.connection, table.here)):
             id_, was = made.ids.get(name, ""), old.get(name)
-            kept = was is not None and was.id == id_
-            columns[name] = was if was is not None and kept else ColumnId(first + n, id_)
+            columns[name] = was if was is not None and was.id == id_ else ColumnId(self._number(), id_)
         self._keep(table.number, columns)
 
     def _create(self, table: _Table) -> None:
@@ -327,25 +332,14 @@ class SchemaMerge:
             self._in_step(table, table.base)
             return
         change = self._said(table)
-        taken = find_object(self.connection, "table", theirs.name)
+        taken = self.objects.find("table", theirs.name)
         if taken is not None and taken.kind == "table":
             waits = any(folded(other.name) == folded(theirs.name) for other, _ in self.waits)
             self.waits.append((change, BUILDS_ON if waits else "there is a table of its name here"))
             return
-        if self._attempt(change, lambda: self._create_table(theirs)):
+        if self._attempt(change, lambda: self.objects.create_table(theirs, self.virtual)):
             self.made.append(str(change))
             self.base[theirs.key] = theirs
-
-    def _create_table(self, theirs: Known) -> None:
-        self._make_way(theirs.name)
-        create_table(self.connection, theirs, self.wanted.values())
-
-    def _make_way(self, name: str) -> None:
-        """Drop a view or an index of a name that the stream has given to a table: it gets it nowhere."""
-        for kind in ("view", "index"):
-            here = find_object(self.connection, kind, name)
-            if here is not None and here.kind == kind:
-                self._drop(kind, here.name)
 
     # others ------------------------------------------------------------------------------------------------------
 
@@ -360,25 +354,18 @@ class SchemaMerge:
         if base is not None and base.kind == "table":
             return
         here = self.file.get(key)
-        now = find_object(self.connection, theirs.kind, theirs.name)  # SQLite renames in it what was renamed
+        now = self.objects.find(theirs.kind, theirs.name)  # SQLite renames in it what was renamed
         if here is not None and here.kind == "table" and now is None:
             here = None  # it has another name by now
         change = SchemaChange(
             theirs.kind, theirs.name, theirs.table, base.sql if base is not None else None, theirs.sql
         )
         unchanged = here.same(base) if here is not None and base is not None else here is base
-        if not unchanged or (now is not None and now.same(theirs)) or any(_is_on(theirs, t) for t in self.gone):
+        if not unchanged or (now is not None and now.same(theirs)) or _is_on(theirs, self.gone):
             self.base[key] = theirs  # what is here is as theirs, or still to be sent
-        elif self._attempt(change, lambda: self._make(theirs)):
+        elif self._attempt(change, lambda: self.objects.make(theirs)):
             self.made.append(str(change))
             self.base[key] = theirs
-
-    def _make(self, theirs: Known) -> None:
-        here = find_object(self.connection, theirs.kind, theirs.name)
-        if here is not None and here.kind != theirs.kind:
-            raise DefinitionError(f"{here.kind} {here.name} has its name")
-        self._drop(theirs.kind, theirs.name)
-        create_object(self.connection, Definition(theirs.kind, theirs.name, theirs.table, theirs.sql))
 
     def _set_number(self, base: Known | None, theirs: Known) -> None:
         change = SchemaChange(PRAGMA, theirs.name, "", None, theirs.sql)
@@ -393,6 +380,6 @@ class SchemaMerge:
         self.connection.execute(f"PRAGMA main.{change.name} = {number_of(change)}")
 
 
-def _is_on(known: Known, table: Known) -> bool:
-    """Return whether an object is an index or a trigger of a table."""
-    return known.kind in ("index", "trigger") and folded(known.table) == folded(table.name)
+def _is_on(known: Known, tables: Collection[str]) -> bool:
+    """Return whether an object is an index or a trigger of one of some tables (folded)."""
+    return known.kind in ("index", "trigger") and folded(known.table) in tables

@@ -18,7 +18,8 @@ from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.database_schema import captured_there, is_remembered
 from harmonylite.db.mirror.former_names import former_columns
 from harmonylite.db.mirror.state import history_of, set_state
-from harmonylite.db.mirror.stream_shapes import BROUGHT, been_through
+from harmonylite.db.mirror.stream_schema import fold_section, forget_meant
+from harmonylite.db.mirror.stream_shapes import BROUGHT, been_through, lacks_rows
 from harmonylite.db.sqlite.connection import reading, value
 from harmonylite.db.sqlite.untrusted_ddl import KINDS, Definition
 from harmonylite.db.sqlite.untrusted_ddl import decode as decode_definition
@@ -159,6 +160,15 @@ def is_new(connection: apsw.Connection, section: SchemaSection, schema: str) -> 
     if not section.at or history != history_of(connection, "mirror"):
         return True
     return any(seq > places.get(shard, -1) for shard, seq in section.at.items())
+
+
+def fold_new(connection: apsw.Connection, sections: Iterable[SchemaSection]) -> None:
+    """Fold the sections that the mirror has not been through."""
+    if not lacks_rows(connection):
+        forget_meant(connection)
+    for section in sections:
+        if section.at and is_new(connection, section, "mirror"):
+            fold_section(connection, section.changes, section.id, section.at, section.base)
 
 
 def remember(connection: apsw.Connection, section: SchemaSection) -> None:

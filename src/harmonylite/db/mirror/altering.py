@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import apsw
 
@@ -104,6 +104,30 @@ def _alter(connection: apsw.Connection, table: str, sql: str, indexes: Sequence[
         return False
     now = definition(connection, table)
     return now == sql or (now is not None and redeclared(connection, table, now, sql))
+
+
+@dataclass
+class MirrorTables:
+    """What is in the mirror's catalogue. ``tables``: definitions by name; ``indexes``: by table, names by definition.
+
+    SQLite reads all of it to find one table, so who asks for many reads it once.
+    """
+
+    tables: dict[str, str] = field(default_factory=dict)
+    indexes: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, connection: apsw.Connection, table: str | None = None) -> MirrorTables:
+        """Return what is there, of one table or of all."""
+        found = cls()
+        listed = "SELECT type, name, tbl_name, sql FROM mirror.sqlite_schema WHERE sql IS NOT NULL"
+        one = "" if table is None else " AND tbl_name = ?"
+        for kind, name, of, sql in rows(connection, listed + one, () if table is None else (table,)):
+            if kind == "table":
+                found.tables[name] = sql
+            elif kind == "index":
+                found.indexes.setdefault(of, {})[sql] = name
+        return found
 
 
 def definition(connection: apsw.Connection, table: str) -> str | None:

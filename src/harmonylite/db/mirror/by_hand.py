@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import apsw
 
 from harmonylite.db.mirror import former_names, mirror_file
-from harmonylite.db.mirror.stream_schema import column_meant, table_meant
+from harmonylite.db.mirror.stream_schema import NamesMeant
 from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.sqlite.side_effect_triggers import make_working
 from harmonylite.db.sqlite.untrusted_ddl import Definition
@@ -94,14 +94,15 @@ class ByHand:
         at = next((each.at for each in self._waiting(known.key)), {})
         shard = min(at, default=0)
         seq = at[shard] - 1 if at else None
-        id_ = table_meant(self.connection, folded(known.name), shard, seq)
+        meaning = NamesMeant(self.connection, self.catalog)
+        id_ = meaning.table(folded(known.name), shard, seq)
         if not id_:
             return None
         names = columns_of(known.sql)
         if not any(each.id == id_ for each in self.catalog.values()):
             ids = {name: f"{id_}.{name}" for name in names}  # a dropped table's columns are known no more
         else:
-            meant = {name: column_meant(self.connection, id_, name, shard, seq) for name in names}
+            meant = {name: meaning.column(id_, name, shard, seq) for name in names}
             ids = {name: column for name, column in meant.items() if column}
         self.ids[known.number] = ids
         listed = tuple(sorted(ids.items()))

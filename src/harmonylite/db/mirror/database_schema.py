@@ -13,6 +13,7 @@ from harmonylite.db.mirror.file_facts import HEADER, remember_file, remembered_f
 from harmonylite.db.mirror.stream_schema import has_catalog, read_catalog
 from harmonylite.db.sqlite.connection import rows, transaction
 from harmonylite.db.sqlite.introspection import Listed, application_objects
+from harmonylite.db.sqlite.listing import write_list
 from harmonylite.db.sqlite.untrusted_ddl import Definition, decode
 from harmonylite.db.tracking import layout
 from harmonylite.db.tracking.captured_schema import captured_schema
@@ -43,9 +44,7 @@ def keep_schema(connection: apsw.Connection) -> None:
 
 
 def _keep(connection: apsw.Connection, table: str, wanted: list[tuple[str, str, str, str]]) -> None:
-    if rows(connection, f"SELECT type, name, tbl, sql FROM mirror.{table}") != wanted:
-        connection.execute(f"DELETE FROM mirror.{table}")
-        connection.executemany(f"INSERT INTO mirror.{table} VALUES (?, ?, ?, ?)", wanted)
+    write_list(connection, f"mirror.{table}", ("type", "name", "tbl", "sql"), wanted)
 
 
 def captured_there(connection: apsw.Connection, schema: str = "main") -> list[Known]:

@@ -18,10 +18,9 @@ from harmonylite.db.mirror.stream_schema import has_catalog, read_catalog, write
 from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.sqlite.introspection import Inventory
 from harmonylite.db.tracking import column_ids
-from harmonylite.db.tracking.captured_schema import captured_schema, has_captured, write
+from harmonylite.db.tracking.captured_schema import captured_schema, write
 from harmonylite.db.tracking.column_ids import Columns
-from harmonylite.db.tracking.triggers import trigger_tables
-from harmonylite.schema.catalog import identified, tables_of
+from harmonylite.schema.catalog import Catalog, identified, tables_of
 from harmonylite.schema.columns import columns_of
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import GONE, Known
@@ -33,14 +32,16 @@ def begin(
     now: Sequence[Known],
     captured: Sequence[Known],
     columns: dict[int, Columns],
+    mirrors: Mapping[str, Columns],
     *,
     joined: bool,
-) -> list[Known]:
+) -> tuple[list[Known], Catalog]:
     """Begin to know identities where a file or its mirror knows none yet; the transaction writes both.
 
     The first node of all gives them by names; so does one whose files an earlier version left. One that until now took
     additions alone finds them by what became of names. ``now``: the schema of the file, which counts as captured where
-    nothing does; ``columns``: those of tables, by number, which change with it. Return what counts as captured.
+    nothing does; ``columns``: those of tables, by number, which change with it; ``mirrors``: those of the mirror's, by
+    name. Return what counts as captured, and the stream's schema.
     """
     known = list(now) if not joined or not captured else captured
     begin_catalog(connection, known, joined=joined)
@@ -60,13 +61,13 @@ def begin(
         here, base = columns[table.number], by_number.get(table.number)
         valid = set() if base is None else {id_ for _, id_ in (*base.columns, *_columns_of(stream.get(base.id)))}
         for name, column in here.items():
-            if column.id not in valid:
+            if column.id and column.id not in valid:
                 here[name] = replace(column, id="")
         if base is not None and not any(column.id for column in here.values()):
             _tie_columns(base, here)
     named = {k.name: columns[k.number] for k in now if k.kind == "table" and k.number in columns}
-    column_ids.write_all(connection, "mirror", named)
-    return tied
+    column_ids.write_all(connection, "mirror", named, mirrors)
+    return tied, catalog
 
 
 def _columns_of(known: Known | None) -> tuple[tuple[str, str], ...]:
@@ -80,12 +81,12 @@ def begin_catalog(connection: apsw.Connection, known: Sequence[Known], *, joined
         write_catalog(connection, [identified(k, f"={folded(k.name)}") for k in known])
 
 
-def keep_none(connection: apsw.Connection, *, joined: bool) -> None:
+def keep_none(connection: apsw.Connection, captured: Sequence[Known], *, joined: bool) -> None:
     """Know the stream's schema, and of no table of the database which one of that it is; the transaction writes both.
 
-    Where additions alone travel, no merge keeps that up to date while a person migrates.
+    Where additions alone travel, no merge keeps that up to date while a person migrates. ``captured``: what counts so.
     """
-    begin_catalog(connection, captured_schema(connection), joined=joined)
+    begin_catalog(connection, captured, joined=joined)
     column_ids.forget_all(connection)
 
 
@@ -139,41 +140,35 @@ def retie(connection: apsw.Connection, live: Mapping[str, int]) -> list[Known]:
     return kept
 
 
-def number_of(connection: apsw.Connection, name: str, number: int | None, live: Collection[int]) -> int:
-    """Return the number under which the columns of a table are known; ``number``: that of its triggers."""
-    if number is not None:
-        return number
-    merged = table_moves.rebuilt(connection)
-    if folded(name) in merged:
-        return merged[folded(name)]
-    live = {*live, *merged.values()}
-    same = (k for k in captured_schema(connection, "table") if folded(k.name) == folded(name))
-    return next((k.number for k in same if k.number not in live and k.number != GONE), 0)
-
-
 def tie_mirrors(connection: apsw.Connection, numbers: Mapping[str, int], captured: Iterable[Known]) -> None:
     """Write down which of the stream's tables those of the mirror are; ``numbers``: the database's, by name."""
     known = {k.number: k.id for k in captured if k.kind == "table"}
     column_ids.set_tables(connection, {name: known.get(number, "") for name, number in numbers.items()})
 
 
-def carried(connection: apsw.Connection, numbers: Mapping[str, int | None]) -> dict[str, int | None]:
+def carried(
+    connection: apsw.Connection, numbers: Mapping[str, int | None], captured: Iterable[Known]
+) -> dict[str, int | None]:
     """Return the numbers of tables with those of tables that a merge rebuilt, which have no triggers yet."""
-    if not has_captured(connection):
-        return dict(numbers)
-    live = {number for number in numbers.values() if number is not None}
-    return {name: number_of(connection, name, number, live) or None for name, number in numbers.items()}
+    merged = table_moves.rebuilt(connection)
+    taken = {GONE, *merged.values(), *(number for number in numbers.values() if number is not None)}
+    same = {folded(k.name): k.number for k in captured if k.number not in taken}
+    named = {**same, **merged}
+    return {name: n if n is not None else named.get(folded(name)) or None for name, n in numbers.items()}
 
 
-def find_mirrors(connection: apsw.Connection) -> None:
-    """Know the tables of a mirror that another node made by their identity: they may have other names there."""
-    if not has_captured(connection):
-        return
-    numbers = {k.id: k.number for k in captured_schema(connection, "table") if k.id and k.number}
-    live = trigger_tables(connection)
-    for name, number in mirror_file.table_ids(connection).items():
-        id_ = column_ids.table_of(connection, name) if number is None else ""
-        if id_ and numbers.get(id_) in live:
+def find_mirrors(
+    connection: apsw.Connection, known: dict[str, int | None], captured: Iterable[Known], live: Collection[int]
+) -> None:
+    """Know the tables of a mirror that another node made by their identity: they may have other names there.
+
+    ``known``: the mirror's tables, which change with it; ``live``: the numbers of the database's.
+    """
+    numbers = {k.id: k.number for k in captured if k.id and k.number in live}
+    for name in [name for name, number in known.items() if number is None]:
+        id_ = column_ids.table_of(connection, name)
+        if id_ in numbers:
+            known[name] = numbers[id_]
             mirror_file.set_table_id(connection, name, numbers[id_])
 
 
@@ -183,23 +178,27 @@ def find_columns(
     numbers: Mapping[str, int | None],
     seen: Mapping[str, Columns],
     *,
+    knows: bool,
     joined: bool,
-) -> dict[str, Columns]:
-    """Return the columns of the database's tables, by name. ``seen``: what was found last, newer than what the
-    database says. In one that is not ``joined`` they are the mirror's of their names.
+) -> tuple[dict[str, Columns], dict[str, Columns]]:
+    """Return the columns of the database's tables, by name, and the mirror's.
+
+    ``numbers``: see `carried`; ``seen``: what was found last, newer than what the database says; ``knows``: whether it
+    says anything. In one that is not ``joined`` they are the mirror's of their names.
     """
-    live = {number for number in numbers.values() if number is not None}
     found = {}
-    knows = has_captured(connection)
     mine = column_ids.read_all(connection) if knows else {}
     mirrors = column_ids.read_all(connection, "mirror")
+    known = [columns.values() for tables in (mine, mirrors, seen) for columns in tables.values()]
+    first = 1 + max((column.number for columns in known for column in columns), default=0)
     for name, shape in inventory.tables.items():
-        number = number_of(connection, name, numbers.get(name), live) if knows else 0
+        number = numbers.get(name) if knows else None
         here = seen.get(name) or mine.get(number, {})
         there = mirrors.get(name, {})
         if not joined and there:
             here = there
         if not there and here:
-            column_ids.write(connection, "mirror", name, here)
-        found[name] = table_shapes.guess(connection, shape, number or None, there, here or there)
-    return found
+            mirrors[name] = here
+            column_ids.put(connection, "mirror", name, here)
+        found[name] = table_shapes.guess(connection, shape, number, there, here or there, first)
+    return found, mirrors

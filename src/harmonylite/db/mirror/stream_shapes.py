@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import apsw
 
@@ -37,32 +37,42 @@ BROUGHT = "sections"
 
 @dataclass
 class StreamShapes:
-    """``columns``: the stream's declarations, by identity; ``indexes``: its unique indexes.
+    """``tables``: the stream's tables, by identity; ``indexes``: its unique indexes.
 
     ``behind``: the mirror has been through a section, but not through the rows that came with it: its indexes come
     after these; ``left_out``: some were left out for that reason.
     """
 
-    columns: dict[str, ColumnText] = field(default_factory=dict)
+    tables: dict[str, Known] = field(default_factory=dict)
     indexes: dict[str, Known] = field(default_factory=dict)
     behind: bool = False
     empty: bool = True
     left_out: bool = False
     _by_table: dict[str, list[Known]] = field(default_factory=dict)
+    _by_columns: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, connection: apsw.Connection) -> StreamShapes:
         """Return what the mirror knows."""
-        made = cls(behind=_is_behind(connection))
+        made = cls(behind=lacks_rows(connection))
         for known in read_catalog(connection).values():
             made.empty = False
-            if known.kind == "table":
-                declared = columns_of(loosened(known.sql))
-                made.columns |= {id_: declared[name] for name, id_ in known.columns if name in declared}
+            if known.kind == "table" and known.id:
+                made.tables[known.id] = known
+                made._by_columns[tuple(sorted(known.columns))] = known.sql
             elif known.kind == "index" and known.sql.startswith("CREATE UNIQUE"):
                 made.indexes[folded(known.name)] = known
                 made._by_table.setdefault(folded(known.table), []).append(known)
         return made
+
+    @cached_property
+    def columns(self) -> dict[str, ColumnText]:
+        """The stream's declarations of columns, by identity."""
+        found = {}
+        for known in self.tables.values():
+            declared = columns_of(loosened(known.sql))
+            found.update({id_: declared[name] for name, id_ in known.columns if name in declared})
+        return found
 
     def indexes_of(self, shape: TableShape, made: Iterable[str]) -> list[str]:
         """Return the unique indexes that the mirror's table has: the stream's, as far as it can.
@@ -89,8 +99,12 @@ class StreamShapes:
 
     def definition_of(self, shape: TableShape, columns: Columns) -> str:
         """Return the definition of the mirror's table, with the stream's types and defaults."""
+        if shape.mirror_sql != shape.sql:
+            return shape.mirror_sql
+        if self._by_columns.get(tuple(sorted((name, c.id) for name, c in columns.items()))) == shape.sql:
+            return shape.mirror_sql  # declared as the stream does, column by column
         parts = parts_of(shape.mirror_sql)
-        if parts is None or shape.mirror_sql != shape.sql:
+        if parts is None:
             return shape.mirror_sql
         keys = {folded(column.name) for column in shape.keys}
         strict = "strict" in normal(parts.tail)
@@ -154,7 +168,8 @@ def been_through(connection: apsw.Connection, schema: str) -> tuple[str, dict[in
     return history, dict(places)
 
 
-def _is_behind(connection: apsw.Connection) -> bool:
+def lacks_rows(connection: apsw.Connection) -> bool:
+    """Return whether the mirror has been through a section, but not through the rows of its change set."""
     history, places = been_through(connection, "mirror")
     if history != history_of(connection, "mirror"):
         return False

@@ -6,7 +6,7 @@ that changes the database, and used when the mirror follows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import apsw
 
@@ -21,7 +21,7 @@ from harmonylite.db.sqlite.introspection import find_shape
 from harmonylite.db.tracking import column_ids
 from harmonylite.db.tracking.installed import STALE
 from harmonylite.db.tracking.tracked_table import TrackedTable
-from harmonylite.db.tracking.triggers import trigger_tables
+from harmonylite.db.tracking.triggers import trigger_name, trigger_tables
 from harmonylite.schema.columns import added, columns_of
 from harmonylite.schema.names import folded
 from harmonylite.schema.section import SchemaChange
@@ -61,7 +61,8 @@ def forget_noted(connection: apsw.Connection) -> None:
 
 def note_rebuilt(connection: apsw.Connection, table: str, number: int) -> None:
     """Record the number of a table that a merge changed, where it has no triggers any more by which it is known."""
-    if number in trigger_tables(connection):
+    ours = "SELECT 1 FROM main.sqlite_schema WHERE type = 'trigger' AND name GLOB ?"
+    if value(connection, ours, (trigger_name(number, "*"),)):
         return
     blob = encode_value([list(each) for each in {**rebuilt(connection), folded(table): number}.items()])
     set_state(connection, "main", REBUILT, blob)
@@ -131,10 +132,11 @@ def journal_unsent(connection: apsw.Connection, node: str, name: str) -> None:
         ConflictJournal(connection, node).write_unsent(table, unsent_rows(table))
 
 
-def take_from_mirror(connection: apsw.Connection, id_: str) -> None:
-    """Drop the mirror's table of an identity that the stream has no more; the transaction writes the mirror."""
-    for name in column_ids.mirrors_of(connection, id_):
-        drop_gone(connection, name)
+def take_from_mirror(connection: apsw.Connection, ids: Collection[str]) -> None:
+    """Drop the mirror's tables of identities that the stream has no more; the transaction writes the mirror."""
+    for name, id_ in column_ids.mirrors(connection).items() if ids else ():
+        if id_ in ids:
+            drop_gone(connection, name)
 
 
 def empty_in_mirror(connection: apsw.Connection, name: str) -> None:

@@ -6,15 +6,14 @@ uncertain, the table is marked, and compared whole.
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import apsw
 
 from harmonylite.db.mirror import former_names
 from harmonylite.db.mirror.altering import (
+    MirrorTables,
     altered,
-    definition,
     indexes_there,
     into_mirror,
     make_index,
@@ -22,7 +21,6 @@ from harmonylite.db.mirror.altering import (
 )
 from harmonylite.db.mirror.mirror_file import (
     DROPPED,
-    EVERY_TABLE,
     TABLES,
     set_table_id,
     table_ids,
@@ -30,8 +28,9 @@ from harmonylite.db.mirror.mirror_file import (
 from harmonylite.db.mirror.pouring import known_pairs, pour
 from harmonylite.db.mirror.state import get_names, set_names
 from harmonylite.db.mirror.stream_shapes import StreamShapes, loosened
+from harmonylite.db.sqlite.capabilities import why_unwritable
 from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.sqlite.introspection import TableRules, find_shape, read_inventory
+from harmonylite.db.sqlite.introspection import find_shape
 from harmonylite.db.tracking import column_ids
 from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.db.tracking.column_renames import checked, found_by_values
@@ -46,33 +45,25 @@ UNLIKE = "unlike"
 
 
 def conforming(
-    connection: apsw.Connection,
     shapes: Iterable[TableShape],
+    mirror: MirrorTables,
+    known: Mapping[str, Columns],
     columns: Mapping[str, Columns] | None = None,
     stream: StreamShapes | None = None,
 ) -> set[str]:
-    """Return the tables whose shape the mirror has already: `conform` would not change them.
+    """Return the tables whose shape the ``mirror`` has already: `conform` would not change them.
 
-    ``columns``: those of each table, and ``stream``, as there.
+    ``known``: the columns of the mirror's tables; ``columns``: those of each table, and ``stream``, as there.
     """
-    tables: dict[str, str] = {}
-    indexes: dict[str, dict[str, str]] = {}
-    listed = "SELECT type, name, tbl_name, sql FROM mirror.sqlite_schema WHERE sql IS NOT NULL"
-    for kind, name, table, sql in rows(connection, listed):
-        if kind == "table":
-            tables[name] = sql
-        elif kind == "index":
-            indexes.setdefault(table, {})[sql] = name
-    known = {} if columns is None else column_ids.read_all(connection, "mirror")
     found = set()
     for shape in shapes:
-        there, wanted, sql = indexes.get(shape.name, {}), shape.indexes, shape.mirror_sql
+        there, wanted, sql = mirror.indexes.get(shape.name, {}), shape.indexes, shape.mirror_sql
         if columns is not None and stream is not None:
             if known.get(shape.name) != columns[shape.name]:
                 continue
             wanted = tuple(stream.indexes_of(shape, there.values()))
             sql = stream.definition_of(shape, columns[shape.name])
-        if tables.get(shape.name) == sql and there.keys() == set(wanted):
+        if mirror.tables.get(shape.name) == sql and there.keys() == set(wanted):
             found.add(shape.name)
     return found
 
@@ -84,21 +75,23 @@ def conform(
     *,
     columns: Columns | None = None,
     stream: StreamShapes | None = None,
+    mirror: MirrorTables | None = None,
 ) -> bool:
     """Give the mirror's table the shape of the database's; True if it is a new, empty table.
 
     Values keep their column's name. Renames are ``noted``; otherwise a column whose name alone changed is recognized
     by its place, unless the rows contradict. ``columns``: which columns of the stream's the database's are, where that
-    is known; ``stream``: the stream's schema. The caller holds a transaction.
+    is known; ``stream``: the stream's schema; ``mirror``: what was read of its tables. The caller holds a transaction.
     """
     there = column_ids.read(connection, "mirror", shape.name)
-    made = indexes_there(connection, shape.name)
+    mirror = MirrorTables.read(connection, shape.name) if mirror is None else mirror
+    made, old_sql = mirror.indexes.get(shape.name, {}), mirror.tables.get(shape.name)
     indexes, mirror_sql = list(shape.indexes), shape.mirror_sql
     if columns is not None:
-        column_ids.write(connection, "mirror", shape.name, columns)
+        if there != columns:
+            column_ids.put(connection, "mirror", shape.name, columns)
         stream = StreamShapes.read(connection) if stream is None else stream
         indexes, mirror_sql = stream.indexes_of(shape, made.values()), stream.definition_of(shape, columns)
-    old_sql = definition(connection, shape.name)
     if old_sql is None:
         connection.execute(into_mirror(mirror_sql, "CREATE TABLE "))
         for sql in indexes:
@@ -106,7 +99,7 @@ def conform(
         return True
     if old_sql == mirror_sql and made.keys() == set(indexes) and _same_columns(there, columns):
         return False
-    before = read_inventory(connection, TableRules((glob.escape(shape.name),)), "mirror").tables.get(shape.name)
+    before = mirrored(connection, shape.name)
     pairs: Sequence[tuple[str, str]] = []
     if before is not None and columns is not None and there:
         pairs = column_ids.pairs(before, there, shape, columns)
@@ -124,6 +117,29 @@ def conform(
         if _may_differ(before, shape, pairs) or lost or converted:
             set_unlike(connection, {*unlike(connection), shape.name})
     return False
+
+
+def keep_alone(connection: apsw.Connection, shape: TableShape) -> None:
+    """Keep a table in the mirror only, so that what others write to it is kept, if the mirror can hold its rows."""
+    connection.execute("SAVEPOINT keep")
+    try:
+        conform(connection, shape)
+        if why_unwritable(connection, shape, "mirror"):
+            connection.execute("ROLLBACK TO keep")
+    except apsw.SQLError:
+        connection.execute("ROLLBACK TO keep")
+    finally:
+        connection.execute("RELEASE keep")
+
+
+def mirrored(connection: apsw.Connection, name: str) -> TableShape | None:
+    """Return the shape of a table of the mirror, None where it has none of exactly that name that can be written."""
+    try:
+        shape, _ = find_shape(connection, name, "mirror")
+    except apsw.SQLError:
+        return None
+    readable = shape is not None and shape.name == name and not why_unwritable(connection, shape, "mirror")
+    return shape if readable else None
 
 
 def _rebuild(
@@ -243,15 +259,23 @@ def _pairs(
     return checked(connection, shape, guessed, aside, number)
 
 
-def guess(connection: apsw.Connection, shape: TableShape, number: int | None, there: Columns, here: Columns) -> Columns:
+def guess(
+    connection: apsw.Connection,
+    shape: TableShape,
+    number: int | None,
+    there: Columns,
+    here: Columns,
+    first: int,
+) -> Columns:
     """Return which columns of a table of the database are which, ``here``: what was known of them by their names.
+    ``first``: the least number that no column has.
 
     A column whose name alone changed is known by its place, unless the rows say otherwise, and by its values.
     """
     names = list(columns_of(shape.sql))  # generated ones, too
     found = {name: here[name] for name in names if name in here}
     went, came = [n for n in here if n not in names], [n for n in names if n not in here]
-    before = read_inventory(connection, EVERY_TABLE, "mirror").tables.get(shape.name) if went and came else None
+    before = mirrored(connection, shape.name) if went and came else None
     if before is not None:
         table = f"mirror.{quote(shape.name)}"
         guessed = checked(connection, shape, carried(before, shape, anywhere=True), table, number)
@@ -262,7 +286,6 @@ def guess(connection: apsw.Connection, shape: TableShape, number: int | None, th
             if folded(new) in came and same:
                 found[folded(new)] = here[same[0]]
     unknown = [name for name in names if name not in found or not found[name].number]  # another node's have none
-    first = column_ids.next_number(connection) if unknown else 0
     for place, name in enumerate(unknown):
         found[name] = column_ids.ColumnId(first + place, found[name].id if name in found else "")
     return found
@@ -319,6 +342,8 @@ def drop_gone(connection: apsw.Connection, name: str) -> None:
 
 def rename_all(connection: apsw.Connection, names: Mapping[str, str]) -> None:
     """Rename tables of the mirror, by old names, like the database's; they may exchange names."""
+    if not names:
+        return
     known = table_ids(connection)
     connection.execute("PRAGMA legacy_alter_table = ON")
     aside = {old: f"{PRIVATE}aside{place}" for place, old in enumerate(names)}

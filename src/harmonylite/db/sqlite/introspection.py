@@ -19,7 +19,7 @@ from harmonylite.db.sqlite.untrusted_ddl import module_of, modules
 from harmonylite.schema.columns import REMEMBERED
 from harmonylite.schema.names import HELPERS, fits
 from harmonylite.schema.shape import Column, TableShape, affinity_of
-from harmonylite.schema.sql import is_private, quote
+from harmonylite.schema.sql import OURS_GLOB, is_private, quote
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
 WIDEST = 950
@@ -127,7 +127,8 @@ Listed = tuple[str, str, str, str]
 
 def application_objects(connection: apsw.Connection) -> list[Listed]:
     """Return type, name, table and text of all objects of ``main`` except ours, SQLite's and shadow tables."""
-    found = rows(connection, "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL")
+    theirs = "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL AND name NOT GLOB ?"
+    found = rows(connection, theirs, (OURS_GLOB,))
     shadows: set[str] = set()
     if any(sql.startswith(_VIRTUAL) for _, _, _, sql in found):
         listed = rows(connection, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'")
@@ -136,7 +137,7 @@ def application_objects(connection: apsw.Connection) -> list[Listed]:
     return [
         (kind, name, table, sql)
         for kind, name, table, sql in found
-        if not is_private(name) and not name.startswith("sqlite_") and not {name, table} & shadows
+        if not name.startswith("sqlite_") and not {name, table} & shadows
     ]
 
 
@@ -196,12 +197,13 @@ def _definitions(connection: apsw.Connection, schema: str) -> tuple[dict[str, st
 
 def find_shape(connection: apsw.Connection, name: str, schema: str = "main") -> tuple[TableShape | None, str]:
     """Return the shape of a table, in any case, or None and the reason."""
-    listed = "SELECT name, wr FROM pragma_table_list WHERE schema = ? AND lower(name) = lower(?) AND type = 'table'"
-    found = rows(connection, listed, (schema, name))
+    called = "SELECT name, wr FROM pragma_table_list(?) WHERE schema = ? AND type = 'table'"
+    found = rows(connection, called, (name, schema))
     if not found:
         return None, f"there is no table {name}"
     exact, without_rowid = found[0]
-    return read_shape(connection, exact, without_rowid, schema)
+    listed = f"SELECT name, sql FROM {quote(schema)}.sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL"
+    return read_shape(connection, exact, without_rowid, schema, dict(rows(connection, listed, (exact,))))
 
 
 def read_shape(

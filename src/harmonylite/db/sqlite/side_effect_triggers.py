@@ -22,7 +22,7 @@ from harmonylite.db.sqlite.connection import rows
 from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one
 from harmonylite.errors import DefinitionError
 from harmonylite.schema.shape import TableShape
-from harmonylite.schema.sql import PRIVATE, is_private, quote, text
+from harmonylite.schema.sql import OURS_GLOB, PRIVATE, quote, text
 
 _WRITES = {apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE}
 _OWN = f"{PRIVATE}hook_"
@@ -127,8 +127,8 @@ class SideEffectTriggers:
     def renew(self, replicated: Mapping[str, TableShape]) -> dict[str, str]:
         """Create the TEMP triggers again; return a sentence for each trigger that can't run here."""
         drop_hooks(self._connection)
-        listing = rows(self._connection, "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'")
-        theirs = [(name, table, sql) for name, table, sql in listing if not is_private(name)]
+        listed = "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND name NOT GLOB ?"
+        theirs = rows(self._connection, listed, (OURS_GLOB,))
         if not any(table in replicated for _, table, _ in theirs):
             return {}
         examined = examine(self._connection, theirs)

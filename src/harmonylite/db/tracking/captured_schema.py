@@ -14,6 +14,7 @@ import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.introspection import Listed, TableRules
+from harmonylite.db.sqlite.listing import write_list
 from harmonylite.db.tracking import layout
 from harmonylite.db.tracking.column_ids import Columns
 from harmonylite.db.tracking.waiting_schema import new_tables
@@ -31,7 +32,7 @@ from harmonylite.schema.section import (
     changes,
     key_of,
 )
-from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.schema.sql import OURS_GLOB, PRIVATE, quote
 from harmonylite.schema.table_text import Moves
 from harmonylite.wire import decode_value, encode_value
 
@@ -106,9 +107,9 @@ def settle(
     rules: TableRules,
     now: Sequence[Known],
     begin: Sequence[Known],
-) -> list[SchemaChange]:
-    """Return what is to be sent of the schema ``now``, additions alone; what means as before counts as captured.
-    The transaction writes the database.
+) -> tuple[list[SchemaChange], list[Known]]:
+    """Return what is to be sent of the schema ``now``, additions alone, and what counts as captured: what means as
+    before. The transaction writes the database.
 
     A table of the name of one that waits is that table, and nothing new: its migration may need several transactions.
     It counts as captured once it has all that waits.
@@ -124,7 +125,7 @@ def settle(
     found, kept = brought_along([*captured, *waits.values()], now)
     done = [each for each in kept if each.key not in waits or not added(each.sql, waits[each.key].sql)]
     write(connection, done, before)
-    return found
+    return found, done
 
 
 def settle_all(
@@ -133,38 +134,44 @@ def settle_all(
     now: Iterable[Known],
     before: Sequence[Known],
     columns: Mapping[int, Columns],
-) -> list[SchemaChange]:
-    """Return all that is to be sent of the schema ``now``; the transaction writes the database.
+) -> tuple[list[SchemaChange], Sequence[Known]]:
+    """Return all that is to be sent of the schema ``now``, and what counts as captured; the transaction writes the
+    database.
 
     ``before``: what counts as captured; ``columns``: those of tables, by their number in the log, with the identities
     that the stream knows. Where nothing counts as captured, ``now`` does.
     """
-    now = [with_columns(known, columns.get(known.number, {})) for known in now]
     captured = [known for known in before if known.kind == PRAGMA or rules.wanted(known.table)]
+    by_number = {known.number: known for known in captured if known.id and known.number}
+    now = [with_columns(known, columns.get(known.number, {}), by_number.get(known.number)) for known in now]
     there = {known.key for known in captured}
     missing = [known for known in now if not captured or (known.kind == PRAGMA and known.key not in there)]
     if missing:
         captured += missing
         write(connection, captured, before)
+        before = captured
     tables = {known.name: known for known in now if known.kind == "table"}
-    by_number = {known.number: known for known in captured if known.id and known.number}
 
     def moves(name: str, _old: str, _new: str) -> Moves:
         was = by_number.get(tables[name].number)
         return {} if was is None else difference(was, tables[name])
 
-    return changes(captured, now, _all_keys(connection), moves)
+    return changes(captured, now, _all_keys(connection), moves), before
 
 
-def with_columns(known: Known, columns: Columns) -> Known:
-    """Return a table with the identities of its columns that the stream knows."""
+def with_columns(known: Known, columns: Columns, was: Known | None) -> Known:
+    """Return a table with the identities of its columns that the stream knows, ``was`` if it has not changed."""
     if known.kind != "table":
         return known
-    return replace(known, columns=tuple(sorted((name, c.id) for name, c in columns.items() if c.id)))
+    ids = tuple(sorted((name, c.id) for name, c in columns.items() if c.id))
+    if was is not None and was.name == known.name and was.sql == known.sql and tuple(sorted(was.columns)) == ids:
+        return was
+    return replace(known, columns=ids)
 
 
 def _all_keys(connection: apsw.Connection) -> set[Key]:
-    return {key_of(kind, name) for kind, name in rows(connection, "SELECT type, name FROM main.sqlite_schema")}
+    listed = rows(connection, "SELECT type, name FROM main.sqlite_schema WHERE name NOT GLOB ?", (OURS_GLOB,))
+    return {key_of(kind, name) for kind, name in listed}
 
 
 def changed_numbers(connection: apsw.Connection, pragmas: Iterable[Known]) -> list[SchemaChange]:
@@ -190,10 +197,8 @@ def write(connection: apsw.Connection, captured: Iterable[Known], before: Iterab
     ``before``: the captured schema until now, where it was just read.
     """
     captured = list(captured)
-    if set(captured) == set(captured_schema(connection) if before is None else before):
+    before = captured_schema(connection) if before is None else list(before)
+    if captured == before or set(captured) == set(before):
         return
-    connection.execute(f"DELETE FROM main.{CAPTURED}")
-    connection.executemany(
-        f"INSERT INTO main.{CAPTURED} VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(k.kind, k.name, k.table, k.sql, k.number, k.id, packed(k.columns)) for k in captured],
-    )
+    listed = [(k.kind, k.name, k.table, k.sql, k.number, k.id, packed(k.columns)) for k in captured]
+    write_list(connection, f"main.{CAPTURED}", ("type", "name", "tbl", "sql", "id", "twin", "columns"), listed)

@@ -17,6 +17,9 @@ from harmonylite.db.tracking.triggers import LOG, STATE
 from harmonylite.db.tracking.watermarks import Watermarks
 from harmonylite.schema.sql import quote
 
+MANY = 16
+"""Of more tables, the log is searched once for where the entries of each are; that sorts all of its new entries."""
+
 
 class ChangeLog:
     """The log, as far as this connection has read it into the ``logged`` scratch tables.
@@ -120,15 +123,21 @@ class ChangeLog:
                 f"SELECT DISTINCT t FROM main.{quote(LOG)} WHERE id > ? AND id <= ?",
                 (self._known, newest),
             )
-        span = (self._known, newest)
+        spans = self._spans(newest) if len(found) > MANY else {}
         for (number,) in found:
             table = tables.get(abs(number)) if number is not None else None
+            span = spans.get(number, (self._known, newest))
             if table is not None and number > 0:
                 self._take_keys(table, span)
             elif table is not None:
                 named = f"SELECT k0, k1, id FROM main.{quote(LOG)} WHERE t = ? AND id > ? AND id <= ? ORDER BY id"
                 for above, top, entry in rows(self._connection, named, (number, *span)):
                     self._take_range(table, above, top, entry)
+
+    def _spans(self, newest: int) -> dict[int, tuple[int, int]]:
+        """Return between which ids the new entries of each table are, so that not all are read for each."""
+        each = f"SELECT t, min(id) - 1, max(id) FROM main.{quote(LOG)} WHERE id > ? AND id <= ? GROUP BY t"
+        return {number: (low, high) for number, low, high in rows(self._connection, each, (self._known, newest))}
 
     def _take_keys(self, table: TrackedTable, span: tuple[int, int]) -> None:
         """Read the entries of one table with an id above the first and up to the second of ``span``."""

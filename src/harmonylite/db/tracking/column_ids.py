@@ -6,13 +6,15 @@ until it does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import apsw
 
 from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.schema.columns import REMEMBERED
 from harmonylite.schema.names import folded
 from harmonylite.schema.shape import TableShape
 from harmonylite.schema.sql import PRIVATE, quote
@@ -36,12 +38,13 @@ class ColumnId:
 
 Columns = dict[str, ColumnId]
 """By name (folded)."""
+_column = lru_cache(maxsize=16 * REMEMBERED)(ColumnId)
 
 
 def read(connection: apsw.Connection, schema: str, table: int | str) -> Columns:
     """Return the columns of a table: of ``main`` by its number, of ``mirror`` by its name."""
     listed = rows(connection, f"SELECT name, number, id FROM {schema}.{COLUMNS} WHERE tbl = ? AND name <> ''", (table,))
-    return {name: ColumnId(number, id_) for name, number, id_ in listed}
+    return {name: _column(number, id_) for name, number, id_ in listed}
 
 
 def read_all(connection: apsw.Connection, schema: str = "main") -> dict[Any, Columns]:
@@ -49,25 +52,27 @@ def read_all(connection: apsw.Connection, schema: str = "main") -> dict[Any, Col
     found: dict[Any, Columns] = {}
     listed = f"SELECT tbl, name, number, id FROM {schema}.{COLUMNS} WHERE name <> ''"
     for table, name, number, id_ in rows(connection, listed):
-        found.setdefault(table, {})[name] = ColumnId(number, id_)
+        found.setdefault(table, {})[name] = _column(number, id_)
     return found
 
 
 def write(connection: apsw.Connection, schema: str, table: int | str, columns: Mapping[str, ColumnId]) -> None:
     """Write the columns of a table where they are others; the transaction writes the file."""
     if read(connection, schema, table) != dict(columns):
-        _replace(connection, schema, table, columns)
+        put(connection, schema, table, columns)
 
 
-def write_all(connection: apsw.Connection, schema: str, tables: Mapping[Any, Columns]) -> None:
-    """Write the columns of several tables where they are others; the transaction writes the file."""
-    there = read_all(connection, schema)
+def write_all(
+    connection: apsw.Connection, schema: str, tables: Mapping[Any, Columns], there: Mapping[Any, Columns]
+) -> None:
+    """Write the columns of several tables where they are others than ``there``; the transaction writes the file."""
     for table, columns in tables.items():
         if there.get(table, {}) != columns:
-            _replace(connection, schema, table, columns)
+            put(connection, schema, table, columns)
 
 
-def _replace(connection: apsw.Connection, schema: str, table: int | str, columns: Mapping[str, ColumnId]) -> None:
+def put(connection: apsw.Connection, schema: str, table: int | str, columns: Mapping[str, ColumnId]) -> None:
+    """Write the columns of a table in place of those that were read."""
     connection.execute(f"DELETE FROM {schema}.{COLUMNS} WHERE tbl = ? AND name <> ''", (table,))
     connection.executemany(
         f"INSERT INTO {schema}.{COLUMNS} VALUES (?, ?, ?, ?)",
@@ -75,11 +80,10 @@ def _replace(connection: apsw.Connection, schema: str, table: int | str, columns
     )
 
 
-def keep_only(connection: apsw.Connection, numbers: Sequence[int]) -> None:
-    """Forget the columns of other tables of ``main``."""
-    for (table,) in rows(connection, f"SELECT DISTINCT tbl FROM main.{COLUMNS}"):
-        if table not in numbers:
-            connection.execute(f"DELETE FROM main.{COLUMNS} WHERE tbl = ?", (table,))
+def keep_only(connection: apsw.Connection, numbers: Container[int], there: Iterable[int]) -> None:
+    """Forget the columns of other tables of ``main``; ``there``: those that it has."""
+    gone = [(table,) for table in there if table not in numbers]
+    connection.executemany(f"DELETE FROM main.{COLUMNS} WHERE tbl = ?", gone)
 
 
 def forget_all(connection: apsw.Connection) -> None:
@@ -110,9 +114,9 @@ def table_of(connection: apsw.Connection, name: str) -> str:
     return str(value(connection, f"SELECT id FROM mirror.{COLUMNS} WHERE tbl = ? AND name = ''", (name,)) or "")
 
 
-def mirrors_of(connection: apsw.Connection, id_: str) -> list[str]:
-    """Return the names of the mirror's tables of an identity: one, or none."""
-    return [n for (n,) in rows(connection, f"SELECT tbl FROM mirror.{COLUMNS} WHERE name = '' AND id = ?", (id_,))]
+def mirrors(connection: apsw.Connection) -> dict[str, str]:
+    """Return the names of the mirror's tables that are the stream's, with their identities."""
+    return dict(rows(connection, f"SELECT tbl, id FROM mirror.{COLUMNS} WHERE name = '' AND id <> ''"))
 
 
 def renamed(connection: apsw.Connection, old: str, new: str) -> None:

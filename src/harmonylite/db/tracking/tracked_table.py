@@ -189,7 +189,7 @@ def tracking(
 
     def track(number: int, shape: TableShape) -> TrackedTable:
         old = before.get(number)
-        if old is not None and old.shape == shape:
+        if old is not None and (old.shape is shape or old.shape == shape):
             return old
         return TrackedTable(connection, number, shape, rules.is_by_row(shape.name), exact=exact, streamed=streamed)
 

@@ -15,7 +15,7 @@ import apsw
 from harmonylite.db.sqlite.connection import rows
 from harmonylite.schema.names import folded
 from harmonylite.schema.shape import Column, TableShape
-from harmonylite.schema.sql import PRIVATE, quote
+from harmonylite.schema.sql import OURS_GLOB, PRIVATE, quote
 
 LOG = f"{PRIVATE}log"
 STATE = f"{PRIVATE}state"
@@ -165,6 +165,9 @@ def silenced_tables(connection: apsw.Connection) -> set[str]:
     SQLite runs the newest trigger first. One that ignores keeps the older ones from running, and an AFTER trigger keeps
     the row all the same (findings/sqlite-early-return-skips-other-triggers.sh).
     """
+    theirs = "SELECT sql FROM main.sqlite_schema WHERE type = 'trigger' AND name NOT GLOB ?"
+    if not any(_IGNORES.search(sql) for (sql,) in rows(connection, theirs, (OURS_GLOB,))):
+        return set()
     with_ours, found = set[str](), set[str]()
     query = "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger' ORDER BY rowid"
     for name, table, sql in rows(connection, query):

@@ -167,11 +167,12 @@ def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
 def new_rows(connection: apsw.Connection, number: int, cleared: int, schema: str) -> list[tuple[int, int]]:
     """Return the ranges of rowids (above, up to) that the log names or that are above a table's watermark."""
     earlier = value(connection, f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = ?", (WATERMARK,))
-    both = f"{_all(schema)} UNION ALL SELECT t, row FROM {schema}.{quote(WATERMARK)}"  # see `move_here`
-    marks = f"SELECT t, min(row) AS row FROM ({both}) GROUP BY t" if earlier else _all(schema)
+    mark = f"SELECT -shard AS t, seq AS row FROM {schema}.{quote(POSITION)} WHERE shard = ?1"
+    both = f"{mark} UNION ALL SELECT t, row FROM {schema}.{quote(WATERMARK)}"  # see `move_here`
+    marks = f"SELECT t, min(row) AS row FROM ({both}) GROUP BY t" if earlier else mark
     return rows(
         connection,
-        f"SELECT k0, k1 FROM {schema}.{quote(LOG)} WHERE t = ? AND id > ?"
-        f" UNION ALL SELECT row, {MOST} FROM ({marks}) WHERE t = ?",
+        f"SELECT k0, k1 FROM {schema}.{quote(LOG)} WHERE t = ?1 AND id > ?2"
+        f" UNION ALL SELECT row, {MOST} FROM ({marks}) WHERE t = ?3",
         (-number, cleared, number),
     )
