@@ -50,6 +50,7 @@ class NatsLink(Resource):
         self._urls = urls or (lambda: settings.urls)
         self._discovered: list[str] = []
         self._connection: Connection | None = None
+        self._count = 0
         self._up = asyncio.Event()
         self._closed = False
         self._repository: asyncio.Task[None] | None = None
@@ -82,6 +83,11 @@ class NatsLink(Resource):
     def connected(self) -> bool:
         """True while the connection is not known to be lost."""
         return self._connection is not None and not self._connection.over.is_set()
+
+    @property
+    def count(self) -> int:
+        """How many connections there were until now: another number is another connection."""
+        return self._count
 
     @property
     def closed(self) -> bool:
@@ -179,6 +185,7 @@ class NatsLink(Resource):
 
     def _take(self, connection: Connection) -> None:
         self._connection = connection
+        self._count += 1
         self._status.nats_connected = True
         self._status.nats_server = f"nats://{connection.address}"
         self._part.ok()

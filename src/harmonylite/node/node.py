@@ -245,7 +245,7 @@ class NodeRuntime:
         self._report_tables()
         status.joined = True
         message_bytes = _Remembered(lambda: shards[0].max_message - ENVELOPE_BYTES)
-        hooks = EngineHooks(message_bytes, self._checkpoint, services.recovery, services.covering)
+        hooks = EngineHooks(message_bytes, self._checkpoint, services.recovery, services.covering, lambda: link.count)
         engine = Engine(replica, thread, self._watch, shards, status, sender_settings(settings), hooks)
         verifier = Verifier(replica, thread, engine.publisher, peers, status, sent=engine.sender.idle)
         self._parts.engine, self._parts.verifier = engine, verifier

@@ -82,13 +82,15 @@ class EngineHooks:
     """What the engine asks of other parts. ``message_bytes``: the most that a message may hold now.
 
     ``checkpoint``: called at checkpoints in the order. ``recovery``: says whether the streams can be followed, and
-    brings the replica there. ``covering``: what snapshots allow the streams to forget, None: anything.
+    brings the replica there. ``covering``: what snapshots allow the streams to forget, None: anything. ``connection``:
+    counts the connections to NATS.
     """
 
     message_bytes: Callable[[], int]
     checkpoint: Checkpoint
     recovery: Recovers
     covering: Covering | None
+    connection: Callable[[], int] = int
 
 
 class Engine:
@@ -110,7 +112,7 @@ class Engine:
         self._thread = thread
         self.streams = streams
         self._status = status
-        self._recovery = recovery
+        self._recovery, self._connection = recovery, hooks.connection
         self._part = status.part("stream")
         self._unfinished = status.part("unfinished")
         options = replica.options
@@ -119,7 +121,9 @@ class Engine:
         self._runs = Retry(log, "replication", Backoff(first=0.02, most=5.0), logging.WARNING)
         self._aborts = Retry(log, "aborting an unfinished change set", Backoff(first=1.0, most=30.0, calm=60.0))
         throttle = Throttle(status, options.node, lambda: self.receiver.reassembler, hooks.covering)
-        self.publisher = Publisher(streams, options.node, options.session, status, throttle, hooks.message_bytes)
+        self.publisher = Publisher(
+            streams, options.node, options.session, status, throttle, hooks.message_bytes, hooks.connection
+        )
         self.receiver = Receiver(
             replica,
             thread,
@@ -189,7 +193,9 @@ class Engine:
         recovering.result()
 
     async def _run(self) -> None:
+        connection = self._connection()  # before it is asked what is there
         ends = await self._ends()
+        self.publisher.follow({i.shard: i.created for i in ends}, connection)
         await self._thread.run(self._replica.set_created, {i.shard: i.created for i in ends})
         merged = await self._thread.run(self._replica.merged_positions)
         joined = await self._thread.run(lambda: self._replica.joined)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -55,6 +55,10 @@ VERIFY = ".verify"
 sets."""
 
 
+class _OtherOrderError(StreamLostError):
+    """Trying again does not help: another stream has taken the place of the one that this node is in."""
+
+
 def process_of(session: str) -> str:
     """Return what the names of all sessions of one process begin with, up to the first dot."""
     return session.partition(".")[0]
@@ -76,19 +80,27 @@ class Publisher:
         status: NodeStatus,
         throttle: Throttle,
         message_bytes: Callable[[], int] = int,
+        connection: Callable[[], int] = int,
     ) -> None:
-        """``message_bytes``: the most that the body of a message may hold now."""
+        """``message_bytes``: the most that the body of a message may hold now; ``connection``: counts those to NATS."""
         self._streams = {stream.shard: stream for stream in streams}
         self._node = node
         self._session = session
         self._status = status
         self._throttle = throttle
         self._message_bytes = message_bytes
+        self._connection = connection
+        self._orders: Mapping[int, str] = {}
+        self._seen: dict[int, int] = {}
         self._part = status.part("publish")
         self._last: dict[int, int] = dict.fromkeys(self._streams, 0)
         self._turns = {shard: asyncio.Lock() for shard in self._streams}
         self._published = False
         self._checkpoints = 0
+
+    def follow(self, orders: Mapping[int, str], connection: int) -> None:
+        """Publish in ``orders`` alone: the identities of the streams, by shard, as seen from ``connection`` on."""
+        self._orders, self._seen = orders, dict.fromkeys(orders, connection)
 
     async def open(self) -> None:
         """Learn the last sequence of this node's subject on every shard; raises StreamError."""
@@ -156,14 +168,15 @@ class Publisher:
                     return
             except TimeoutError:
                 raise StreamError(f"shard {shard} has no turn for a checkpoint: a change set is on its way") from None
-            except StreamError:
-                if not left:
+            except StreamError as error:
+                if not left or isinstance(error, _OtherOrderError):
                     raise
                 await asyncio.sleep(backoff.failed(time.monotonic()))
         return None
 
     async def _aside(self, shard: int, message: Envelope, message_id: str) -> int:
         """Publish a message that is no change set, keeping the fence's count; return its sequence."""
+        await self._same_order(shard)
         seq = await self._streams[shard].publish(encode_envelope(message), message_id=f"{self._session}-{message_id}")
         self._note_seq(shard, seq)
         return seq
@@ -203,6 +216,7 @@ class Publisher:
         while True:
             end = await self._throttle.beginning(shard, len(out.parts[shard]), passed) if index == 0 else None
             try:
+                await self._same_order(shard)  # and nothing is waited for between this and the publish
                 seq = await stream.publish(
                     payload,
                     message_id=f"{out.id}-{shard}-{index}",
@@ -215,6 +229,8 @@ class Publisher:
                 if seq:
                     break
                 passed += 1
+            except _OtherOrderError:
+                raise
             except StreamError as error:
                 self._must_fit(out, error)
                 await self._pause(error, backoff)
@@ -268,6 +284,19 @@ class Publisher:
             )
         return False
 
+    async def _same_order(self, shard: int) -> None:
+        """Raise StreamLostError if a new connection leads to another order: NATS may have been exchanged meanwhile.
+
+        The fence would not notice it on the subject of a node that never published: there it expects nothing. Raises
+        StreamError where the stream does not say; whether it is lost, its reader finds out.
+        """
+        while (now := self._connection()) != self._seen.get(shard, now):
+            info = await self._streams[shard].info()
+            if not info.same(self._orders[shard], 0):
+                self._part.ok()  # what keeps it is said where the node looks for its cluster
+                raise _OtherOrderError(f"the stream of shard {shard} is not the one that this node is in")
+            self._seen[shard] = now
+
     async def _asked(self, question: Callable[[], Awaitable[StreamMessage | None]]) -> StreamMessage | None:
         """Return the answer to a question that changes nothing, as soon as there is one."""
         backoff = Backoff(first=0.05, most=5.0)
@@ -288,7 +317,9 @@ class Publisher:
             )
             failed = [index for index, result in zip(window, results, strict=True) if isinstance(result, BaseException)]
             for result in results:
-                if isinstance(result, BaseException) and not isinstance(result, StreamError):
+                if isinstance(result, BaseException) and (
+                    isinstance(result, _OtherOrderError) or not isinstance(result, StreamError)
+                ):
                     raise result
             if failed:
                 # receivers take messages in their order only: continue from the first that is missing
@@ -301,6 +332,7 @@ class Publisher:
 
     async def _plain(self, out: Outgoing, shard: int, index: int) -> None:
         payload = out.payload(shard, index)
+        await self._same_order(shard)
         seq = await self._streams[shard].publish(payload, message_id=f"{out.id}-{shard}-{index}-{time.monotonic_ns()}")
         self._note_seq(shard, seq)
         self._count(payload)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import time
+from collections.abc import Awaitable, Callable
 from io import BytesIO
 
 import msgspec
@@ -18,7 +19,8 @@ from harmonylite.jetstream.api import JetStream
 from harmonylite.jetstream.settings import StreamSettings
 from harmonylite.jetstream.shard import JetStreamShard, id_of
 from harmonylite.jetstream.stream import Stream
-from harmonylite.model import ChangeSetId, Position
+from harmonylite.jetstream.streams import ensure_streams
+from harmonylite.model import ChangeSetId, Position, StreamInfo
 from harmonylite.nats.link import NatsLink
 from harmonylite.replication.publisher import Publisher
 from harmonylite.replication.throttle import Throttle
@@ -92,10 +94,52 @@ async def received(shard: JetStreamShard) -> list[Fragment]:
     return found
 
 
-def publisher(shard: JetStreamShard, session: str = "s1") -> Publisher:
+def publisher(shard: JetStreamShard, session: str = "s1", connection: Callable[[], int] = int) -> Publisher:
     status = NodeStatus()
     throttle = Throttle(status, "node-1", lambda: Reassembler({0: Position(0)}), None)
-    return Publisher([shard], "node-1", session, status, throttle)
+    return Publisher([shard], "node-1", session, status, throttle, connection=connection)
+
+
+SENT: dict[str, Callable[[Publisher], Awaitable[object]]] = {
+    "a small change set": lambda sending: sending.publish(change_set(1, 1)),
+    "a large one": lambda sending: sending.publish(change_set(1, 7)),
+    "an abort": lambda sending: sending.abort(ChangeSetId("node-2", "s", 1), 0),
+    "a checkpoint": lambda sending: sending.checkpoint("h"),
+}
+
+
+@pytest.mark.parametrize("what", SENT)
+async def test_a_node_that_never_published_puts_nothing_into_a_stream_that_took_the_place_of_its_own(
+    link: NatsLink, streams: StreamSettings, shard: LossyShard, what: str
+) -> None:
+    connection = 1
+    sending = publisher(shard, connection=lambda: connection)
+    sending.follow({0: (await shard.info()).created}, connection)
+    await sending.open()
+    connection = 2
+    await JetStream(link).call(f"STREAM.DELETE.{shard.name}")
+    await ensure_streams(link, streams)
+    with pytest.raises(StreamLostError):
+        await SENT[what](sending)
+    assert (await shard.info()).last == 0
+
+
+@pytest.mark.parametrize("what", SENT)
+async def test_a_new_connection_to_the_same_stream_is_asked_for_it_once(shard: LossyShard, what: str) -> None:
+    connection, asked, info = 1, list[int](), shard.info
+
+    async def noted() -> StreamInfo:
+        asked.append(connection)
+        return await info()
+
+    sending = publisher(shard, connection=lambda: connection)
+    sending.follow({0: (await shard.info()).created}, connection)
+    await sending.open()
+    shard.info = noted  # type: ignore[method-assign]
+    await SENT[what](sending)
+    connection = 2
+    await SENT[what](sending)
+    assert asked.count(2) == 1
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7])
