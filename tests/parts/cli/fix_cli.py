@@ -71,7 +71,8 @@ def node(config_file: Path) -> Iterator[NodeDouble]:
             length = int(self.headers.get("content-length") or 0)
             body = self.rfile.read(length)
             known = self.headers["authorization"] == f"Bearer {TOKEN}"
-            double.asked.append((self.command, self.path, json.loads(body) if body else None))
+            if known:  # else it is another test's, which looks for a node that had this port before
+                double.asked.append((self.command, self.path, json.loads(body) if body else None))
             path = self.path.partition("?")[0]
             status, value = double.answers.get(path, (404, {"error": "no such path"})) if known else (401, {})
             value = value() if callable(value) else value
