@@ -119,6 +119,11 @@ def ended(process: subprocess.Popen[Any]) -> Iterator[None]:
             process.wait()
 
 
+def installed() -> dict[str, str]:
+    """Return the environment of a node that is installed: its bytecode is kept, so that no start compiles it again."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 @dataclass
 class Node:
     """A node over ``db``. ``nats``: the server's port; ``entries``: messages that a stream keeps; ``replicas``: on how
@@ -152,7 +157,7 @@ class Node:
         started = time.monotonic()
         with self.db.with_suffix(".log").open("ab") as log:
             command = [sys.executable, "-m", "harmonylite", "-config", str(config)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=installed())
             with ended(self.process):
                 self._until_ready(started + seconds)
                 yield started
@@ -173,7 +178,7 @@ class Node:
             started = time.monotonic()
             with self.db.with_suffix(".log").open("ab") as log:
                 command = [sys.executable, "-m", "harmonylite", "-config", str(config)]
-                environment = {**os.environ, "NOTIFY_SOCKET": str(notify)}
+                environment = installed() | {"NOTIFY_SOCKET": str(notify)}
                 self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
                 with ended(self.process):
                     while b"READY=1" not in sock.recv(4096):

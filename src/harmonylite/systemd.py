@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from harmonylite.ticks import tick
+
 log = logging.getLogger(__name__)
 
 EVERY = 1.0
@@ -109,7 +111,7 @@ async def _notify(notifier: Notifier, status: ServiceStatus, watchdog: float) ->
         if watchdog:
             states["WATCHDOG"] = 1
         begun = (notifier.send(**states) and "READY" in states) or begun
-        await asyncio.sleep(pause if begun else min(pause, BEGINS_EVERY))
+        await (tick(pause) if begun else asyncio.sleep(min(pause, BEGINS_EVERY)))
 
 
 def _watchdog(environment: Mapping[str, str]) -> float:

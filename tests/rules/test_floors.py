@@ -14,7 +14,16 @@ SOURCE = Path(__file__).parents[2] / "src"
 PACKAGE = "harmonylite"
 
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {"version": (), "errors": (), "model": (), "histogram": (), "backoff": (), "resource": (), "wakeup": ()},
+    {
+        "version": (),
+        "errors": (),
+        "model": (),
+        "histogram": (),
+        "backoff": (),
+        "resource": (),
+        "ticks": (),
+        "wakeup": (),
+    },
     {
         "config": (),
         "changes": (),

@@ -7,6 +7,7 @@ stay in the node's memory. Click reads every other line, including invalid ones.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -63,12 +64,15 @@ def main(given: Invocation) -> None:
 def run_node(given: Invocation) -> int:
     """Run the node until it ends; return its exit code."""
     _few_arenas()
+    gc.disable()  # what is imported stays: the collector would look through it a hundred times
     import logging
 
     from harmonylite import logs
     from harmonylite.config import secrets
     from harmonylite.node.process import run
 
+    gc.freeze()
+    gc.enable()
     databases = given.databases
     logs.configure(databases[0].logging, known_secrets=[each for one in databases for each in secrets(one)])
     log = logging.getLogger(__name__)

@@ -141,9 +141,13 @@ class Replica(ReplicaCapture):
     def changed(self) -> bool:
         """Return whether another connection committed to the database since the last call (SQLite: data_version)."""
         self.file.check()
-        with mapped("look at the database"):
-            self._seen, before = self._applying.seen(), self._seen
+        self._seen, before = self.version(), self._seen
         return self._seen != before
+
+    def version(self) -> int:
+        """Return what changes with every commit of another connection (SQLite: data_version)."""
+        with mapped("look at the database"):
+            return self._applying.seen()
 
     def may_change(self) -> bool:
         """Return whether another process writes the database, whose commit then shows soon."""

@@ -12,7 +12,6 @@ import asyncio
 import json
 import logging
 import re
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,7 +35,10 @@ EXPIRES = 30.0
 """Seconds that a request waits at the server."""
 
 HEARTBEAT = 2.0
-"""Seconds between heartbeats while no message is stored; twice as long without any counts as silence."""
+"""Seconds between heartbeats while no message is stored."""
+
+SILENCE = 2.5 * HEARTBEAT
+"""Seconds without a heartbeat or message that count as silence."""
 
 UNUSED = 60.0
 """Seconds after which the server forgets a consumer that no client reads."""
@@ -73,11 +75,11 @@ class PullConsumer:
         self._inbox = connection.new_inbox()
         self._consumer = f"hl{self._inbox.rpartition('.')[2]}"
         self._subscription: Subscription | None = None
-        self._taken = asyncio.Event()
+        self._received = asyncio.Event()
+        self._idle = False
         self._messages: list[StreamMessage] = []
         self._on_order = 0
         self._requests = 0
-        self._received = 0.0
         self._ended = ""
         self._room = max(ROOM, connection.max_payload + 64 * 1024)
         self.pending = 0
@@ -97,17 +99,16 @@ class PullConsumer:
         }
         if self._subject:
             config["filter_subject"] = self._subject
-        self._connection.at_end(self._taken.set)
+        self._connection.at_end(self._received.set)
         self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._got)
         verb = f"CONSUMER.CREATE.{self._stream.name}.{self._consumer}"
         made = await self._api.call(verb, {"stream_name": self._stream.name, "config": config, "action": "create"})
         self.pending = int(made.get("num_pending", 0))
-        self._received = time.monotonic()
         await self._order()
 
     async def aclose(self) -> None:
         """Delete the consumer; never raises for a server that does not answer."""
-        self._connection.forget(self._taken.set)
+        self._connection.forget(self._received.set)
         if self._subscription is not None:
             await self._connection.unsubscribe(self._subscription)
         if self._connection.over.is_set():
@@ -122,12 +123,12 @@ class PullConsumer:
     async def take(self) -> list[StreamMessage]:
         """Return all messages that have arrived, at least one; raises PullEndedError when no more will."""
         while not self._messages:
+            self._received.clear()
             if self._connection.over.is_set():
                 raise PullEndedError("the connection was lost")
             if self._ended:
                 raise PullEndedError(self._ended)
             await self._order()
-            self._taken.clear()
             await self._wait()
         taken, self._messages = self._messages, []
         await self._order()
@@ -135,18 +136,14 @@ class PullConsumer:
 
     async def _wait(self) -> None:
         """Wait for a message, a heartbeat or the end of the connection; silence ends the pull."""
-        while not self._taken.is_set():
-            try:
-                async with asyncio.timeout(HEARTBEAT):
-                    await self._taken.wait()
-            except TimeoutError:
-                silent = time.monotonic() - self._received
-                if silent > 2 * HEARTBEAT:
-                    raise PullEndedError(f"its consumer sent no heartbeat for {silent:.1f} s") from None
-                # A message in transit delays the heartbeats behind it, however long it takes. They are as frequent as
-                # these checks, so one may always be about to arrive.
-                if self._quiet is not None and silent < 1.5 * HEARTBEAT:
-                    await self._quiet()
+        try:
+            async with asyncio.timeout(SILENCE):
+                await self._received.wait()
+        except TimeoutError:
+            raise PullEndedError(f"its consumer sent no heartbeat for {SILENCE:.1f} s") from None
+        if self._idle and self._quiet is not None:
+            self._idle = False
+            await self._quiet()
 
     async def _order(self) -> None:
         while self._on_order <= BATCH and not self._ended:
@@ -165,7 +162,6 @@ class PullConsumer:
             )
 
     def _got(self, message: Msg) -> None:
-        self._received = time.monotonic()
         reply = message.reply.split(".")
         if len(reply) < 9 or reply[:2] != ["$JS", "ACK"]:
             self._status(message.headers or {})
@@ -175,23 +171,26 @@ class PullConsumer:
         stored, sent = (reply[7], reply[9]) if len(reply) > 9 else (reply[5], reply[7])
         if not (_NUMBER.fullmatch(stored) and _NUMBER.fullmatch(sent)):
             return  # from another client, sent to our inbox
+        self._idle = False
         self._messages.append(
             StreamMessage(self._stream.shard, int(stored), message.subject, message.data, int(sent) / 1e9)
         )
         self._on_order -= 1
-        self._taken.set()
+        self._received.set()
 
     def _status(self, headers: dict[str, Any]) -> None:
         code, text = headers.get("Status", ""), headers.get("Description", "")
         if code == "100":
+            self._idle = True
+            self._received.set()
             return
         pending = headers.get("Nats-Pending-Messages")
         if pending is None or _NUMBER.fullmatch(str(pending)) is None:
             why = text.partition("\n")[0].strip() or "no responders"
             self._ended = f"its consumer ended: {why} ({code})"
-            self._taken.set()
+            self._received.set()
             return
         self._on_order -= int(pending)
         if int(pending) == BATCH and text.startswith("Message Size"):
             self._room *= 2  # the next message alone exceeds it: max_payload was lowered since it was stored
-        self._taken.set()
+        self._received.set()

@@ -18,6 +18,7 @@ from harmonylite.errors import StreamError, StreamLostError
 from harmonylite.jetstream.api import ApiError, JetStream
 from harmonylite.jetstream.backup import HELD
 from harmonylite.jetstream.stream import Stream
+from harmonylite.ticks import tick
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,9 @@ MOST = 3
 
 POLL_EVERY = 5.0
 """Seconds between polls of how many servers there are."""
+
+SPREAD = 2.0
+"""Seconds over which the nodes that see a new server at once spread."""
 
 CHECK_EVERY = 600.0
 """Seconds between checks of the streams while the number of servers stays the same."""
@@ -75,10 +79,11 @@ class ReplicaGrowth:
         """Check without end: when there are more servers than before, and at long intervals."""
         before, due = 1, 0.0
         while True:
-            await asyncio.sleep(POLL_EVERY * random.uniform(0.8, 1.2))
+            await tick(POLL_EVERY)
             now, servers = time.monotonic(), min(MOST, self._api.link.servers)
             if servers == 1 or (servers <= before and now < due):
                 continue
+            await asyncio.sleep(random.uniform(0.0, SPREAD))
             try:
                 more = await self.check() < servers
             except StreamError as error:

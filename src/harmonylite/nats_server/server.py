@@ -36,6 +36,7 @@ from harmonylite.nats_server.server_files import ServerFile, client_port, genera
 from harmonylite.nats_server.settings import EmbeddedSettings
 from harmonylite.resource import Resource
 from harmonylite.status import NodeStatus
+from harmonylite.ticks import tick
 from harmonylite.wire import token
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,10 @@ RELOAD_SECONDS = 10.0
 SOON = 1.0
 """Seconds from a start to the first check, and between checks while something is wrong."""
 
-FIGURES_EVERY = 5.0
-"""Seconds between reads of the server's metrics."""
+FIGURES_EVERY, ALONE_EVERY = 5.0, 15.0
+"""Seconds between reads of the server's metrics: in a cluster they show whether it can decide anything, alone they are
+only figures.
+"""
 
 # What the server logs in passing is detail here: a banner of thirty lines, each route that comes and goes.
 IN_USE = "address already in use"
@@ -101,7 +104,8 @@ class EmbeddedServer(Resource):
         Raises EmbeddedServerError, ConfigError.
         """
         self._binary = find_server()
-        await asyncio.to_thread(client_context, self.settings.tls)  # names the file that is wrong; nats-server doesn't
+        if self.settings.tls.wanted:  # it takes 30 ms and 2 MB
+            await asyncio.to_thread(client_context, self.settings.tls)  # names the wrong file; nats-server doesn't
         while True:
             try:
                 await self._begin()
@@ -249,7 +253,9 @@ class EmbeddedServer(Resource):
         shown, pause = "", 0.0
         retry = Retry(log, "reading the figures of nats-server", Backoff(first=SOON, most=FIGURES_EVERY), logging.DEBUG)
         while True:
-            await asyncio.sleep(pause or (FIGURES_EVERY if self._status.server and not shown else SOON))
+            every = FIGURES_EVERY if self._here else ALONE_EVERY
+            every = every if self._status.server and not shown else SOON
+            await (asyncio.sleep(pause) if pause else tick(every))
             pause = 0.0
             if not self._monitor or (self._part.state == "waiting" and self._part.reason != shown):
                 continue

@@ -52,6 +52,7 @@ from harmonylite.recovery.bootstrap import Bootstrap
 from harmonylite.replication.engine import Engine, EngineHooks
 from harmonylite.replication.verify import Verifier
 from harmonylite.status import NodeStatus
+from harmonylite.ticks import tick
 from harmonylite.version import __version__
 from harmonylite.web.control import ControlServer
 from harmonylite.wire import ENVELOPE_BYTES
@@ -63,6 +64,8 @@ DRAIN = 5.0
 
 LEFT = "rows not published yet: %(rows)d; they stay pending, and are published after the next start"
 
+HELD_EVERY = 5.0
+"""Seconds between counts of the rows that are held back."""
 WAL_EVERY = 5.0
 """Seconds between two tries to put the database into WAL mode, where the first one failed."""
 STATISTICS_EVERY = 600.0
@@ -266,7 +269,7 @@ class NodeRuntime:
                 regional.raise_replicas(objects=settings.snapshot_bucket, replicas=settings.snapshot.nats.replicas),
                 name="replicas",
             )
-            group.create_task(self._watch_held_back(), name="held rows")
+            group.create_task(self._watch_held_back(replica), name="held rows")
             group.create_task(self._schemas.run(), name="schema")
             if not replica.wal.reached:
                 group.create_task(self._into_wal(replica), name="WAL mode")
@@ -318,13 +321,15 @@ class NodeRuntime:
             await self._thread.always(replica.close)
         self.status_object.db_connected = self.status_object.cdc_installed = False
 
-    async def _watch_held_back(self) -> None:
+    async def _watch_held_back(self, replica: Replica) -> None:
         """Keep the number of held rows in the status."""
-        while True:
-            await asyncio.sleep(5.0)
-            if (replica := self._parts.replica) is not None:
-                with suppress(DatabaseError):
-                    self.status_object.held_rows = await self._thread.run(replica.held_rows)
+
+        def count_held() -> bool:
+            with suppress(DatabaseError):
+                self.status_object.held_rows = replica.held_rows()
+            return False
+
+        await self._thread.until(count_held, HELD_EVERY)
 
     async def _into_wal(self, replica: Replica) -> None:
         """Put the database into WAL mode once no other connection is in the way."""
@@ -348,7 +353,7 @@ class NodeRuntime:
         status = self.status_object
         last, since = (-1, -1), time.monotonic()
         while not self._stopping.is_set():
-            await asyncio.sleep(min(1.0, seconds / 4))
+            await tick(min(1.0, seconds / 4))
             now = (status.counters.published_change_sets, status.counters.folded_change_sets)
             if now != last or status.pending_rows or not status.caught_up:
                 last, since = now, time.monotonic()

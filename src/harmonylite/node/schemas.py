@@ -34,12 +34,15 @@ from harmonylite.ports import ShardStream
 from harmonylite.replication.row_history import change_sets
 from harmonylite.schema.section import SECTION
 from harmonylite.status import NodeStatus
+from harmonylite.ticks import tick
 from harmonylite.wire import SECTIONS
 
 EVERY = 1.0
 """Seconds between two checks whether the schema changed, after a commit or a fold."""
-RARELY = 5.0
-"""Seconds between checks otherwise, or while the node does not replicate yet."""
+OFTEN = 5.0
+"""Seconds between checks while a change waits, or while the node does not replicate yet."""
+RARELY = 60.0
+"""Seconds between checks otherwise."""
 RETRY = 5.0
 """Seconds between two attempts to make what waits; more if an attempt takes long."""
 PAUSE = 20
@@ -85,6 +88,7 @@ class Schemas:
         self._read_for: tuple[object, ...] = ()
         self._read_at = 0.0
         self._retry_at = 0.0
+        self._said: tuple[object, ...] = ()
         self.streams: Sequence[ShardStream] = ()
 
     async def run(self) -> None:
@@ -97,7 +101,7 @@ class Schemas:
             while True:
                 with suppress(DatabaseError, DatabaseBusyError):
                     await self._refresh(again=False)
-                await asyncio.sleep(EVERY)
+                await tick(EVERY)
 
     def _replica(self) -> Replica:
         if self._parts.replica is None:
@@ -110,9 +114,21 @@ class Schemas:
         seen = (replica, counters.captures, counters.folded_change_sets, self._status.waits_for_schema)
         now = time.monotonic()
         facts = self._facts
-        if facts is None or again or seen != self._read_for or now - self._read_at >= RARELY:
+        pause = OFTEN if self._waiting or not self._status.caught_up else RARELY
+        if facts is None or again or seen != self._read_for or now - self._read_at >= pause - EVERY / 2:
             facts = await self._thread.run(self._read, replica)
             self._read_for, self._read_at = seen, now
+        registry = self._parts.registry
+        listed = registry.last() if registry is not None else None
+        why = self._status.part("merge").reason
+        said = (facts, self._waiting, listed, tuple(self._status.peers), why, self._read_at)
+        if said != self._said:
+            self._say(facts)
+            self._said = said
+        return facts
+
+    def _say(self, facts: SchemaFacts) -> None:
+        """Show what is known of the schemas in the status."""
         waiting = self._waiting
         noted = self._noted(facts)
         self._share(facts)
@@ -130,7 +146,6 @@ class Schemas:
             "waiting": waiting,
             **self._others(facts),
         }
-        return facts
 
     def _read(self, replica: Replica) -> SchemaFacts:
         """Return the schema, and note what waits; runs on the SQLite thread."""

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 from harmonylite.changes.epochs import Lineage
@@ -52,7 +51,10 @@ log = logging.getLogger(__name__)
 FILE_EVERY = 1.0
 """Seconds between checks that the database is still the file that was opened."""
 STATE_EVERY = 2
-"""Every so many of these checks, also check whether the file went back to an earlier state."""
+"""Every so many of these checks, also check whether the file went back to an earlier state, if another process has
+written."""
+STATE_RARELY = 30
+"""The same where none has."""
 
 
 class Services:
@@ -206,16 +208,38 @@ class Services:
 
     async def _watch_file(self, replica: Replica) -> None:
         """Raise DatabaseReplacedError when the file is another one, or went back to an earlier state."""
-        path = self._options.database
-        opened = await asyncio.to_thread(_identity, path)
-        joined = False
-        for check in count(1):
-            await asyncio.sleep(FILE_EVERY)
-            if await asyncio.to_thread(_identity, path) != opened:
-                raise DatabaseReplacedError(f"the database {path} was replaced or removed while the node ran")
-            if check % STATE_EVERY == 0:
+        file = FileCheck(replica)
+        await self._thread.run(file.open)
+        await self._thread.until(file.check, FILE_EVERY)
+
+
+class FileCheck:
+    """Checks the file of ``replica``, on the SQLite thread."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._path = replica.options.database
+        self._opened = 0, 0
+        self._joined = False
+        self._since = -1
+        self._version = -1
+
+    def open(self) -> None:
+        """Note which file it is."""
+        self._opened = _identity(self._path)
+
+    def check(self) -> bool:
+        """Raise DatabaseReplacedError when it is another file, or went back to an earlier state; False otherwise."""
+        if _identity(self._path) != self._opened:
+            raise DatabaseReplacedError(f"the database {self._path} was replaced or removed while the node ran")
+        self._since += 1
+        if self._since > 0 and self._since % STATE_EVERY == 0:
+            version = self._replica.version()
+            if version != self._version or self._since >= STATE_RARELY:
                 with suppress(DatabaseBusyError):
-                    joined = await self._thread.run(_check_state, replica, joined) or joined
+                    self._joined = _check_state(self._replica, self._joined) or self._joined
+                    self._since, self._version = 0, version
+        return False
 
 
 async def _check(unchecked: list[Path], mirror: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 
 from harmonylite.status import SHOWN_AFTER, NodeStatus, Part
+from harmonylite.ticks import tick
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,9 @@ class WaitLog:
         try:
             while True:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_EVERY):
+                    async with asyncio.timeout(None if self._ready else POLL_EVERY):
                         # until it is ready, each move is polled: the line says how long that took
-                        await (asyncio.sleep(POLL_EVERY) if self._ready else self._status.moved.wait())
+                        await (tick(POLL_EVERY) if self._ready else self._status.moved.wait())
                 self.poll(time.monotonic())
         finally:
             log_events(self._status)

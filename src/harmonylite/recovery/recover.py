@@ -45,6 +45,7 @@ from harmonylite.snapshots.manifest import Snapshot, fits
 from harmonylite.snapshots.replay import Replay, note, replayed
 from harmonylite.snapshots.repository import SnapshotRepository, Wanted
 from harmonylite.status import NodeStatus
+from harmonylite.ticks import tick
 
 log = logging.getLogger(__name__)
 
@@ -127,11 +128,9 @@ class Recovery:
 
         Raises StreamLostError, or what `repair` asks for.
         """
+        known: Snapshot | None = None
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WATCH):
-                    await self._requested.wait()
-            self._requested.clear()
+            await tick(WATCH, self._requested)
             if self._source is not None:
                 raise MirrorDeviatesError(self._source.why)
             new_epoch = False
@@ -142,7 +141,9 @@ class Recovery:
             await self.schema_resync.check()
             with suppress(StreamError, SnapshotError):
                 pointed = await self._repository.newest()
-                new_epoch = is_new_epoch(pointed, await self._thread.run(replica.lineage))
+                # the lineage changes only after this has ended
+                new_epoch = pointed != known and is_new_epoch(pointed, await self._thread.run(replica.lineage))
+                known = pointed
             if new_epoch:
                 raise StreamLostError("the cluster started a new epoch; this node resyncs")
 

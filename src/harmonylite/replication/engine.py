@@ -40,6 +40,7 @@ from harmonylite.replication.receiver import Receiver
 from harmonylite.replication.sender import Sender, SenderSettings
 from harmonylite.replication.throttle import Throttle
 from harmonylite.status import NodeStatus
+from harmonylite.ticks import tick
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ COUNT_EVERY = 2.0
 """Seconds between counts of what is pending, while the replica can't follow the streams."""
 LAG_EVERY, LAG_RARELY = 2.0, 4.0
 """Seconds between queries of the streams' ends, and while none of them moves."""
+UNSTICK_EVERY = 1.0
+"""Seconds between checks for change sets that stay unfinished."""
 LASTS = 1.0
 """Seconds after which a run that follows one that failed at once counts as one that lasts, and two pauses more."""
 
@@ -214,6 +217,7 @@ class Engine:
                 group.create_task(self._unstick(), name="unstick")
                 group.create_task(self._measure_lag(), name="measure lag")
                 group.create_task(self._recovery.watch(self._replica), name="watch for a new beginning")
+                group.create_task(self.sender.poll_by_clock(), name="poll by the clock")
                 group.create_task(self.sender.run(self._ready({i.shard: i.last for i in ends})), name="send")
         finally:
             await self._thread.always(self._close)
@@ -296,10 +300,13 @@ class Engine:
         """Abort change sets that stay unfinished: this node's own at once, others' after a while."""
         stalls = AbortRules()
         self._unfinished.ok()
-        pause = 1.0
+        pause = 0.0
         while True:
-            await asyncio.sleep(pause)
-            pause = 1.0
+            if not self._status.unfinished_change_sets:
+                await self.receiver.message_came.wait()
+            self.receiver.message_came.clear()
+            await (asyncio.sleep(pause) if pause else tick(UNSTICK_EVERY))
+            pause = 0.0
             reassembler, now = self.receiver.reassembler, time.monotonic()
             incomplete = reassembler.unfinished()
             read = {stream.shard: reassembler.read_up_to(stream.shard) for stream in self.streams}
@@ -349,7 +356,7 @@ class Engine:
         """Ask for the streams' ends now and then, so that health is right also when a reader receives nothing."""
         pause, before = LAG_EVERY, list[int]()
         while True:
-            await asyncio.sleep(pause)
+            await tick(pause)
             ends = [self._status.shard(stream.shard).last for stream in self.streams]
             pause, before = LAG_RARELY if ends == before else LAG_EVERY, ends
             for stream in self.streams:

@@ -90,7 +90,7 @@ class Receiver:
         self._foreign_messages = ForeignMessages(status)
         self.paused = Pauses()
         self.skips = SkippedMessages(replica, thread, status)
-        self.caught_up = asyncio.Event()
+        self.caught_up, self.message_came = asyncio.Event(), asyncio.Event()
         self.reassembler = Reassembler({})
         self.merging, self.one_by_one = True, False
         self._part = status.part("merge")
@@ -166,6 +166,7 @@ class Receiver:
             try:
                 with mapped(f"keep message {message.seq} of shard {message.shard}"):
                     self.reassembler.add(message)
+                    self.message_came.set()
             except PoisonError as error:
                 await self._poisoned(error, self._status.part(f"shard {message.shard}"))
             else:

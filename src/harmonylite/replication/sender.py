@@ -59,8 +59,9 @@ row; a lone one costs none."""
 DEAF_FROM = 0.02
 """From such a pause on the watch is deaf until it is over: the application pays for each event that it causes."""
 
-HELD_EVERY = 1.0
-"""Seconds between tries to release held rows while nothing else happens: a try may have met a held lock."""
+HELD_EVERY = 0.9
+"""Seconds until the next try to release held rows while nothing else happens: a try may have met a held lock. A little
+less than polls by the usual interval make of a second."""
 
 RESTED = 0.5
 """Seconds without a commit after which the application rests: a note in its file disturbs no commit."""
@@ -123,7 +124,7 @@ class Sender:
         self._suspects = 0.0
         self._empty = 0
         self._begun = self._done = 0
-        self._unseen = True
+        self._unseen, self._rests = True, False
         self._held_again = self._note_again = 0.0
 
     def landed(self, change_set: ChangeSetId, whole: bool) -> None:
@@ -156,9 +157,33 @@ class Sender:
                 self._watch.deaf()
                 await asyncio.sleep(min(MOST_REST, REST * 2 ** (self._empty - PATIENCE - 1)))
                 continue
-            event = await self._watch.wait(again)
+            event = await self._wait(again)
             again = min(SECOND_POLL if event else FURTHER * again, self._polling_interval)
             self._empty = self._empty if event else 0
+
+    async def _wait(self, seconds: float) -> bool:
+        """Wait for an event; True when there was one. At rest, only that or what `poll_by_clock` finds ends it."""
+        self._rests = seconds >= self._polling_interval
+        try:
+            return await self._watch.wait(None if self._rests else seconds)
+        finally:
+            self._rests = False
+
+    async def poll_by_clock(self) -> None:
+        """Poll for what made no event, by the clock and without end, while the sender rests."""
+        while True:
+            await self._thread.until(self._appeared, self._polling_interval)
+            self._watch.wake()
+
+    def _appeared(self) -> bool:
+        """Return whether a poll would find something; runs on the SQLite thread."""
+        if not self._rests:
+            return False
+        try:
+            self._unseen = self._finds()
+        except DatabaseError:  # the poll meets it, too
+            return True
+        return self._unseen
 
     def close(self) -> None:
         """Drop what was captured, the last of it maybe without a task that waited; runs on the SQLite thread."""
@@ -169,6 +194,21 @@ class Sender:
 
     def _poll(self, event: bool) -> Outgoing | None:
         """Capture if there may be something to capture, ``event``: one came; runs on the SQLite thread."""
+        if not self._finds(event=event):
+            self._empty = min(self._empty + 1, PATIENCE + 10)
+            return None
+        self._empty, self._found_at = 0, time.monotonic()
+        if self._replica.schema_changed():
+            self._replica.reinstall()
+            self._status.tables = tuple(sorted(self._replica.tables))
+            self._status.warnings = self._replica.warnings
+            self._loop.call_soon_threadsafe(self._schema_moved)
+        out = self._capture()
+        self._unseen = False
+        return out
+
+    def _finds(self, *, event: bool = False) -> bool:
+        """Return whether there may be something to capture, ``event``: one came; note what is due while there isn't."""
         started = time.monotonic()
         replica = self._replica
         # a poll that failed has taken note of a change and done nothing about it
@@ -180,18 +220,8 @@ class Sender:
         self._status.counters.looks += 1
         self._status.poll_time.observe(time.monotonic() - started)
         if nothing:
-            self._empty = min(self._empty + 1, PATIENCE + 10)
             self._note(rested=started - self._found_at >= RESTED)
-            return None
-        self._empty, self._found_at = 0, started
-        if self._replica.schema_changed():
-            self._replica.reinstall()
-            self._status.tables = tuple(sorted(self._replica.tables))
-            self._status.warnings = self._replica.warnings
-            self._loop.call_soon_threadsafe(self._schema_moved)
-        out = self._capture()
-        self._unseen = False
-        return out
+        return not nothing
 
     def _appears(self) -> bool:
         """Poll for a commit whose event came before it can be seen, while no other task waits for the SQLite thread."""

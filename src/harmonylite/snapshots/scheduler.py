@@ -24,6 +24,7 @@ from harmonylite.snapshots.manifest import Snapshot
 from harmonylite.snapshots.repository import PASSING, SnapshotRepository
 from harmonylite.snapshots.requests import other_store, who_has
 from harmonylite.status import NodeStatus
+from harmonylite.ticks import tick
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class SnapshotScheduler:
         self._interval = interval
         self._history = history
         self._past = past
-        self._wanted = asyncio.Event()
+        self._wanted, self._due_now = asyncio.Event(), asyncio.Event()
         self._wanted_first = self._wanted_last = float("-inf")
         self._away = away
         self._part = status.part("snapshots")
@@ -90,9 +91,7 @@ class SnapshotScheduler:
         backoff = Backoff(first=1.0, most=30.0)
         try:
             while True:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_EVERY):
-                        await self._wanted.wait()
+                await tick(POLL_EVERY, self._due_now)
                 try:
                     await self._poll()
                 except (*PASSING, OSError) as error:
@@ -126,7 +125,7 @@ class SnapshotScheduler:
         if now - self._wanted_last > PATIENCE:
             self._wanted_first = now
         self._wanted_last = now
-        self._wanted.set()
+        self._want()
 
     async def serve(self) -> None:
         """Receive other nodes' requests for a snapshot, without end."""
@@ -135,8 +134,12 @@ class SnapshotScheduler:
     async def _asked_for(self, _question: bytes) -> bytes | None:
         if not self._lease.held:
             return None
-        self._wanted.set()
+        self._want()
         return b""
+
+    def _want(self) -> None:
+        self._wanted.set()
+        self._due_now.set()
 
     # saving ----------------------------------------------------------------------------------------------------
 
@@ -150,10 +153,11 @@ class SnapshotScheduler:
         self._doing = SEARCHING
         wanted = self._wanted.is_set()
         self._wanted.clear()
-        if now - self._renewed >= min(self._lease.pause, 10.0):
+        almost = now + POLL_EVERY / 2  # the next poll would be late
+        if almost - self._renewed >= min(self._lease.pause, 10.0):
             self._renewed = now
             await self._lease.renew()
-        if now - self._asked >= ASK or wanted or self._due() > 0:
+        if almost - self._asked >= ASK or wanted or self._due() > 0:
             await self.refresh()
         if self.newest is not None and await self._other_store_has(self.newest, now):
             return

@@ -5,7 +5,6 @@ Invariant: one sample each `EVERY` seconds, at most an hour of them, each a few 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 
 from harmonylite.histogram import LATENCY_BOUNDS
 from harmonylite.status import NodeStatus
+from harmonylite.ticks import tick
 
 EVERY = 5.0
 """Seconds between samples."""
@@ -51,7 +51,7 @@ class LastHour:
         """Take a sample again and again, without end."""
         while True:
             self.take(time.monotonic(), time.time())
-            await asyncio.sleep(EVERY)
+            await tick(EVERY)
 
     def take(self, now: float, wall: float) -> None:
         """Take a sample. ``now``: on the monotonic clock; ``wall``: seconds since the epoch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from harmonylite.snapshots.lease import Lease
 from harmonylite.snapshots.repository import RepositorySettings, SnapshotRepository
 from harmonylite.snapshots.scheduler import SnapshotScheduler
 from harmonylite.status import NodeStatus
+from tests.fix_clock import Clock, run
 from tests.parts.fix_nats import eventually
 
 HOUR = 3600.0
@@ -167,3 +169,33 @@ async def test_it_says_what_keeps_it_and_gives_the_lease_back_when_it_ends(holde
     running.cancel()
     await asyncio.wait({running})
     assert await other.lease.renew(), "it need not be waited for"
+
+
+class Unheld:
+    """The lease of a node that never took it."""
+
+    async def release(self) -> None:
+        """Return at once: there is nothing to give back."""
+
+
+def test_a_wish_that_can_not_be_met_now_costs_one_poll(clock: Clock) -> None:
+    polls = list[float]()
+
+    def away() -> bool:
+        polls.append(clock.now)
+        return True
+
+    async def wished() -> None:
+        nothing: Any = Unheld()
+        waits = SnapshotScheduler(
+            nothing, nothing, nothing, NodeStatus(), interval=0.0, history=str, past=tuple, away=away
+        )
+        running = asyncio.create_task(waits.run())
+        await clock.passes(0.0)
+        waits.want()
+        await clock.passes(10.0)
+        running.cancel()
+        await asyncio.wait({running})
+
+    run(clock, wished())
+    assert len(polls) == 11, "one for the wish, one each second"

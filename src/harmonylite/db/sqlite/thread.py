@@ -5,22 +5,26 @@ gives way to the calls behind it, and runs again after them. Cancelling a caller
 own code commits or rolls back a transaction that it began. What gives something back (`always`) runs in any case.
 
 A commit crosses this thread three times, so a crossing is short: one queue there, one callback back. asyncio's own
-executor needs two more futures and three turns of the loop.
+executor needs two more futures and three turns of the loop. What is only checked by the clock (`SqliteThread.until`)
+does not cross it at all: an idle process would wake three times for each check.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from harmonylite.db.sqlite.connection import mapped
 from harmonylite.errors import DatabaseDamagedError
+from harmonylite.ticks import next_tick
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,6 +37,16 @@ class GiveWayError(Exception):
     """Ends a call that has changed nothing, so that others run; it runs again after those that wait already."""
 
 
+@dataclass(slots=True)
+class _Check:
+    """A function that is called each ``every`` seconds until it returns true; ``due``: the next time, monotonic."""
+
+    function: Callable[[], bool]
+    every: float
+    future: asyncio.Future[Any]
+    due: float
+
+
 class SqliteThread:
     """Runs functions on its thread. First use starts the thread, `aclose` ends it.
 
@@ -42,6 +56,7 @@ class SqliteThread:
     def __init__(self) -> None:
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._called = threading.Event()
+        self._checks: list[_Check] = []
         self._thread: threading.Thread | None = None
         self._closed = False
         self._hurt = asyncio.Event()
@@ -90,8 +105,26 @@ class SqliteThread:
             self.hurt(error)
             raise
 
+    async def until(self, found: Callable[[], bool], every: float) -> None:
+        """Call ``found`` on the thread, each ``every`` seconds at most, until it returns true; raise its error."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self.run(self._checks.append, _Check(found, every, future, next_tick(every, time.monotonic())))
+        try:
+            await future
+        except DatabaseDamagedError as error:
+            self.hurt(error)
+            raise
+        finally:
+            future.cancel()  # the thread forgets it when it is due
+
     def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
+        while True:
+            try:
+                call = self._calls.get(timeout=self._checked())
+            except Empty:
+                continue
+            if call is None:
+                break
             future, function, _ = call
             result, error = None, None
             try:
@@ -106,6 +139,35 @@ class SqliteThread:
                 future.get_loop().call_soon_threadsafe(_settle, future, result, error)
             del call, future, function, result, error
 
+    def _checked(self) -> float | None:
+        """Make the checks that are due; return the seconds until the next one, None where there is none."""
+        if not self._checks:
+            return None
+        now = time.monotonic()
+        for check in [each for each in self._checks if each.due <= now]:
+            if self._makes(check):
+                self._checks.remove(check)
+            else:
+                check.due = next_tick(check.every, time.monotonic())
+        return max(0.0, min((each.due for each in self._checks), default=now) - time.monotonic())
+
+    def _makes(self, check: _Check) -> bool:
+        """Make a check; return whether it was the last time."""
+        if check.future.done():
+            return True
+        error = None
+        try:
+            with mapped("use the database"):
+                if not check.function():
+                    return False
+        except GiveWayError:  # it is made again when it is due
+            return False
+        except BaseException as raised:  # noqa: BLE001 - the caller gets every error
+            error = raised
+        with suppress(RuntimeError):  # the loop has ended, and the callers with it
+            check.future.get_loop().call_soon_threadsafe(_settle, check.future, None, error)
+        return True
+
     async def aclose(self) -> None:
         """Wait for the running call, drop the waiting ones but those of `always`, end the thread."""
         self._closed = True
@@ -116,6 +178,8 @@ class SqliteThread:
         self._called.set()
         await asyncio.to_thread(self._thread.join)
         self._drop()  # a call that gave way to the close
+        for check in self._checks:
+            check.future.cancel()
 
     def _drop(self) -> None:
         owed = []

@@ -31,6 +31,7 @@ class Watch:
         self._name = os.fsencode(database.name)
         self.on_event = on_event
         self._woken = asyncio.Event()
+        self._event = False
         self._handle = -1
         self._listen: Callable[[bool], object] = bool
         self._listening = False
@@ -92,11 +93,12 @@ class Watch:
         except BlockingIOError:
             return
         if self._name in events or len(events) <= 16:
+            self._event = True
             self._woken.set()
             self.on_event()
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait for a hint, at most ``seconds``; True when there was one."""
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait for a hint, at most ``seconds`` (None: however long it takes); True when the kernel gave one."""
         loop = asyncio.get_running_loop()
         if self._handle >= 0:
             loop.add_reader(self._handle, self._readable)
@@ -109,4 +111,5 @@ class Watch:
             if self._handle >= 0:
                 loop.remove_reader(self._handle)
         self._woken.clear()
-        return True
+        event, self._event = self._event, False
+        return event

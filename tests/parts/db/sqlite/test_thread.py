@@ -166,3 +166,63 @@ async def test_a_call_that_gives_way_runs_again_after_those_that_wait() -> None:
         await thread.aclose()
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+async def test_what_is_checked_by_the_clock_is_checked_between_the_calls_until_it_is_found() -> None:
+    thread, checks, idents = SqliteThread(), list[None](), set[int]()
+
+    def third() -> bool:
+        checks.append(None)
+        idents.add(threading.get_ident())
+        if len(checks) == 1:
+            raise GiveWayError
+        return len(checks) == 3
+
+    try:
+        checking = asyncio.create_task(thread.until(third, 0.001))
+        calls = [await thread.run(threading.get_ident) for _ in range(20)]
+        await checking
+        await thread.run(thread.pause, 0.005)
+        assert len(checks) == 3, "nobody waits for it any more"
+        assert idents == set(calls)
+    finally:
+        await thread.aclose()
+
+
+async def test_an_error_of_a_check_reaches_the_caller_and_ends_it() -> None:
+    thread, checks = SqliteThread(), list[None]()
+
+    def fails() -> bool:
+        checks.append(None)
+        raise ZeroDivisionError
+
+    try:
+        with pytest.raises(ZeroDivisionError):
+            await thread.until(fails, 0.001)
+        await thread.run(thread.pause, 0.005)
+        assert len(checks) == 1
+    finally:
+        await thread.aclose()
+
+
+async def test_a_check_whose_caller_gave_up_is_forgotten_and_one_that_waits_ends_with_the_thread() -> None:
+    thread, checked = SqliteThread(), threading.Event()
+
+    def never() -> bool:
+        checked.set()
+        return False
+
+    given_up = asyncio.create_task(thread.until(never, 0.001))
+    assert await asyncio.to_thread(checked.wait, 60)
+    given_up.cancel()
+    await asyncio.wait({given_up})
+    await thread.run(int)
+    checked.clear()
+    await thread.run(thread.pause, 0.005)
+    await thread.run(int)
+    assert not checked.is_set()
+    waiting = asyncio.create_task(thread.until(never, 0.001))
+    assert await asyncio.to_thread(checked.wait, 60)
+    await thread.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
