@@ -310,3 +310,82 @@ def test_whoever_runs_a_migration_all_have_its_result_once(group: Group, what: s
     same(group)
     assert schema(a) == wanted
     assert b.run("SELECT name FROM note") == [("0002_changes",)]
+
+
+KEYS = {
+    "a text": "id TEXT PRIMARY KEY NOT NULL, v TEXT",
+    "a text, without rowid": "id TEXT PRIMARY KEY NOT NULL, v TEXT) WITHOUT ROWID",
+    "a text that may be NULL": "id TEXT PRIMARY KEY, v TEXT",
+    "two columns": "id TEXT NOT NULL, v TEXT, w DEFAULT 1 NOT NULL, PRIMARY KEY(w, id)",
+}
+UNIQUE = {
+    "an index": ("CREATE UNIQUE INDEX u ON t(v)",),
+    "of some rows": ("CREATE UNIQUE INDEX u ON t(v) WHERE v <> 'z'",),
+    "on an expression": ("CREATE UNIQUE INDEX u ON t(lower(v))",),
+    "with a collation, downwards": (
+        "CREATE UNIQUE INDEX u ON t(v COLLATE NOCASE DESC) WHERE v IN ('same', 'z') AND NOT (v IS NULL)",
+    ),
+}
+
+
+def table(key: str) -> str:
+    """Return the definition of ``t`` with a key of `KEYS`."""
+    return (
+        f"CREATE TABLE t({KEYS[key]})"
+        if ")" not in KEYS[key] or "PRIMARY KEY(" in KEYS[key]
+        else f"CREATE TABLE t({KEYS[key]}"
+    )
+
+
+@pytest.mark.parametrize("unique", UNIQUE)
+@pytest.mark.parametrize("key", KEYS)
+def test_of_rows_that_a_new_unique_index_has_no_room_for_the_same_one_stays_on_every_node(
+    make_group: Callable[[int], Group], key: str, unique: str
+) -> None:
+    """They come from the shards in another order on each node, and only the writer's own table has the index."""
+    group = make_group(2)
+    a, b, c, d = group.several(4, table(key), apply_schema="all")
+    for sql in UNIQUE[unique]:
+        a.run(sql)
+    for row in ("1", "2", "3", "4", "5", "6"):
+        b.run("INSERT INTO t(id, v) VALUES (?, 'same')", (row,))
+        b.send()
+        b.receive()
+    receive_shards(c, (0, 1))
+    receive_shards(d, (1, 0))
+    stored = [each.replica.connection.execute("SELECT id FROM mirror.t NOT INDEXED").fetchall() for each in (c, d)]
+    assert "rowid" in key or stored[0] != stored[1], "they are stored in another order"
+    a.send()
+    for member in (a, b, c, d):
+        member.receive()
+    assert {tuple(member.rows("t", "mirror")) for member in (a, b, c, d)} == {tuple(a.rows("t", "mirror"))}
+    assert len(a.rows("t", "mirror")) == 1
+
+
+@pytest.mark.parametrize("unique", UNIQUE)
+@pytest.mark.parametrize("key", KEYS)
+def test_a_new_unique_index_that_others_rows_violate_ends_on_every_node(group: Group, key: str, unique: str) -> None:
+    a, b, c = group.several(3, table(key), apply_schema="all")
+    a.run("INSERT INTO t(id, v) VALUES ('0', 'same')")
+    for sql in UNIQUE[unique]:
+        a.run(sql)
+    b.run("INSERT INTO t(id, v) VALUES ('1', 'same'), ('2', 'same'), ('3', 'other')")
+    for member in (b, a):
+        member.send()
+    for _ in range(3):
+        group.settle()
+        for member in (a, b, c):
+            member.replica.retry_schema()
+    same(group)
+    assert [row[-1] for row in group.equal("t")].count("same") == 1
+    assert {tuple(member.rows("t", "mirror")) for member in (a, b, c)} == {tuple(a.rows("t"))}
+
+
+def receive_shards(member: Member, shards: tuple[int, ...]) -> None:
+    """Apply all that is in the streams, one shard after the other."""
+    for shard in shards:
+        for message in member.world.after(shard, member.reassembler.read_up_to(shard), 1_000_000):
+            member.reassembler.add(message)
+        while (batch := member.reassembler.take(own=(member.options.node, member.replica.options.session))) is not None:
+            member.replica.apply(batch)
+            batch.close()

@@ -32,9 +32,10 @@ def pour(
     schema: str = "mirror",
     verb: str = "INSERT OR REPLACE",
     like: TableShape | None = None,
+    further: bool = False,
 ) -> bool:
     """Copy the rows of the old table ``aside`` into the new one; ``pairs``: old and new names of the kept columns;
-    ``like``: see `TableShape.into`.
+    ``like``: see `TableShape.into`; ``further``: the new one has unique indexes that ``shape`` may lack.
 
     A row whose key is unknown, or has a forbidden NULL, can't be copied: the database's row is then a new one. Returns
     False if no row can be copied, because the key is new.
@@ -53,8 +54,9 @@ def pour(
         into, out = f"{into}, {quote(shape.rowid)}", f"{out}, {given[shape.rowid]}"
     real = [column for column in keys if not column.pseudo]
     known = " AND ".join(f"{given[column.name]} IS NOT NULL" for column in real if column.not_null or not shape.rowid)
-    # if two rows violate a new unique index, the same one stays on every node
-    order = ", ".join(f"{given[column.name]} COLLATE BINARY" for column in real if shape.unique)
+    # if two rows violate a new unique index, the same one stays on every node, in whatever order they came there
+    ordered = real if further or shape.has_unique else []
+    order = ", ".join([*(f"{given[column.name]} COLLATE BINARY" for column in ordered), *(rowid if ordered else [])])
     connection.execute(
         f"{verb} INTO {schema}.{quote(shape.name)}({into}) SELECT {out} FROM {aside} AS a"
         f"{' WHERE ' * bool(known)}{known}{' ORDER BY ' * bool(order)}{order}"

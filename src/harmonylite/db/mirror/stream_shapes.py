@@ -7,6 +7,7 @@ and those of others wait.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -15,7 +16,10 @@ import apsw
 from harmonylite.db.mirror import mirror_file
 from harmonylite.db.mirror.state import get_state, history_of
 from harmonylite.db.mirror.stream_schema import read_catalog
+from harmonylite.db.sqlite.connection import open_scratch
+from harmonylite.db.sqlite.untrusted_ddl import Definition, make_one
 from harmonylite.db.tracking.column_ids import Columns
+from harmonylite.errors import DefinitionError
 from harmonylite.schema.columns import (
     REMEMBERED,
     ColumnText,
@@ -74,10 +78,10 @@ class StreamShapes:
             found.update({id_: declared[name] for name, id_ in known.columns if name in declared})
         return found
 
-    def indexes_of(self, shape: TableShape, made: Iterable[str]) -> list[str]:
+    def indexes_of(self, shape: TableShape, made: Iterable[str], columns: Columns) -> list[str]:
         """Return the unique indexes that the mirror's table has: the stream's, as far as it can.
 
-        ``made``: the names of those that it has already.
+        ``made``: the names of those that it has already; ``columns``: which columns of the stream's its own are.
         """
         if self.empty:
             return list(shape.indexes)
@@ -93,9 +97,15 @@ class StreamShapes:
                 continue
             if mine is not None and (normal(mine) == normal(index.sql) or not same):
                 found.append(mine)
-            elif same and _names_columns(shape, index.sql):
+            elif same and (_names_columns(shape, index.sql) or self._means_the_same(shape, columns, index)):
                 found.append(index.sql)
         return found
+
+    def _means_the_same(self, shape: TableShape, columns: Columns, index: Known) -> bool:
+        """Return whether an index of some rows, or on an expression, can be had here: its columns have their names."""
+        called = tuple(sorted((name, c.id) for name, c in columns.items()))
+        made = Definition(index.kind, index.name, index.table, index.sql)
+        return called in self._by_columns and _can_be_made(shape.mirror_sql, made)
 
     def definition_of(self, shape: TableShape, columns: Columns) -> str:
         """Return the definition of the mirror's table, with the stream's types and defaults."""
@@ -180,6 +190,18 @@ def lacks_rows(connection: apsw.Connection) -> bool:
 def index_name(sql: str) -> str:
     """Return the name of an index in its text as SQLite keeps it."""
     return unquoted(tokens_of(sql)[3])
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _can_be_made(table: str, index: Definition) -> bool:
+    """Return whether an index can be made on a table of this definition, and its text does nothing else."""
+    with closing(open_scratch()) as scratch:
+        try:
+            scratch.execute(table)
+            make_one(scratch, index)
+        except (apsw.Error, DefinitionError):  # a column or a function is missing, for example
+            return False
+    return True
 
 
 def _names_columns(shape: TableShape, sql: str) -> bool:

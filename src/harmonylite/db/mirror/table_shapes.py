@@ -61,7 +61,7 @@ def conforming(
         if columns is not None and stream is not None:
             if known.get(shape.name) != columns[shape.name]:
                 continue
-            wanted = tuple(stream.indexes_of(shape, there.values()))
+            wanted = tuple(stream.indexes_of(shape, there.values(), columns[shape.name]))
             sql = stream.definition_of(shape, columns[shape.name])
         if mirror.tables.get(shape.name) == sql and there.keys() == set(wanted):
             found.add(shape.name)
@@ -91,7 +91,8 @@ def conform(
         if there != columns:
             column_ids.put(connection, "mirror", shape.name, columns)
         stream = StreamShapes.read(connection) if stream is None else stream
-        indexes, mirror_sql = stream.indexes_of(shape, made.values()), stream.definition_of(shape, columns)
+        indexes = stream.indexes_of(shape, made.values(), columns)
+        mirror_sql = stream.definition_of(shape, columns)
     if old_sql is None:
         connection.execute(into_mirror(mirror_sql, "CREATE TABLE "))
         for sql in indexes:
@@ -188,7 +189,7 @@ def _fill(
     """
     like = find_shape(connection, shape.name, "mirror")[0] if as_streamed else None
     try:
-        pour(connection, shape, pairs, f"mirror.{aside}", like=like)
+        pour(connection, shape, pairs, f"mirror.{aside}", like=like, further=bool(indexes))
     except apsw.ConstraintError as error:
         if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_DATATYPE:
             raise
@@ -196,7 +197,7 @@ def _fill(
         connection.execute(into_mirror(loosened(mirror_sql), "CREATE TABLE "))
         for sql in indexes:
             make_index(connection, sql)
-        pour(connection, shape, pairs, f"mirror.{aside}", like=like)
+        pour(connection, shape, pairs, f"mirror.{aside}", like=like, further=bool(indexes))
 
 
 def _lost(connection: apsw.Connection, shape: TableShape, aside: str) -> bool:
