@@ -307,9 +307,12 @@ def _install(
     _forget_tables(connection, inventory, ours, known)
     # What a database that is older than its mirror has otherwise was not changed here: `join.reconcile` sees to it.
     older = bool(fresh) and is_older(connection)
-    for table, empty in fresh if not older else ():
+    for table, empty in fresh:
         everything = f"SELECT {table.shape.read_key('d')} FROM {table.main} AS d"
-        log.append(table, everything if empty else changed_keys(table, replicate=replicate))
+        if older:  # what is compared later has its new rows pending now, for what comes in before would undo them
+            log.append(table, everything + watermarks.rows_above(table))
+        else:
+            log.append(table, everything if empty else changed_keys(table, replicate=replicate))
     compared = {table.id for table, _ in fresh}
     behind = compared if older or (compared and mirror_is_behind(connection)) else set()
     result.stale = _stale(connection, behind, result)

@@ -143,6 +143,12 @@ def begin(connection: apsw.Connection, tables: Mapping[int, TrackedTable], reset
         connection.execute(f"DELETE FROM main.{quote(POSITION)} WHERE shard = ?", (-number,))
 
 
+def rows_above(table: TrackedTable) -> str:
+    """Return the condition on a row ``d`` of the database's table to be above its watermark; none is without one."""
+    at = f"SELECT seq FROM main.{quote(POSITION)} WHERE shard = {-table.id}"
+    return f" WHERE d.{quote(table.shape.rowid)} > ({at})" if table.shape.rowid else " WHERE 0"
+
+
 def still_holds(connection: apsw.Connection, table: TrackedTable) -> bool:
     """Return whether the watermark is certainly still valid, although rows may have been renumbered.
 
