@@ -9,6 +9,8 @@ import re
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
 
 _MESSAGE = re.compile(rb"(H?)MSG (\S+) \S+ (?:(\S+) )?(?:(\d+) )?(\d+)\r\n")
 
@@ -22,6 +24,7 @@ class Meddler:
         self._read.readline()
         self._line.sendall(b'CONNECT {"headers":true,"verbose":false,"pedantic":false,"no_responders":true}\r\n')
         self._thread: threading.Thread | None = None
+        self._asked = count(100)
 
     def publish(self, subject: bytes, payload: bytes, *, headers: bytes | None = None, reply: bytes = b"") -> None:
         """Send one message. ``headers``: as they are on the wire, from ``NATS/1.0`` on."""
@@ -40,8 +43,10 @@ class Meddler:
 
     def request(self, subject: bytes, payload: bytes) -> bytes:
         """Return the payload of one answer."""
-        self._line.sendall(b"SUB _INBOX.meddler 7\r\nUNSUB 7 1\r\n")
-        self.publish(subject, payload, reply=b"_INBOX.meddler")
+        # The server may still be about to end the subscription that got the last answer: it has another number.
+        number = next(self._asked)
+        self._line.sendall(b"SUB _INBOX.meddler.%d %d\r\nUNSUB %d 1\r\n" % (number, number, number))
+        self.publish(subject, payload, reply=b"_INBOX.meddler.%d" % number)
         while True:
             told = self._read.readline()
             if (found := _MESSAGE.fullmatch(told)) is not None:
@@ -71,4 +76,9 @@ class Meddler:
 
     def aclose(self) -> None:
         """Hang up."""
+        with suppress(OSError):  # the server has
+            self._line.shutdown(socket.SHUT_RDWR)
+        if self._thread is not None:
+            self._thread.join()
+        self._read.close()
         self._line.close()
