@@ -38,8 +38,7 @@ def create_table(connection: apsw.Connection, table: Known, virtual: Iterable[Kn
 
     ``virtual``: the schema's virtual tables. SQLite calls such a table an ordinary one where it lacks the module.
     """
-    wanted = Definition("table", table.name, table.table, table.sql)
-    others = [Definition(known.kind, known.name, known.table, known.sql) for known in virtual]
+    wanted, others = Definition.of(table), list(map(Definition.of, virtual))
     if (wanted.virtual or others) and (why := without_module(connection, [wanted, *others]).get(wanted)):
         raise DefinitionError(why)
     create_object(connection, wanted)
@@ -101,7 +100,7 @@ class DatabaseObjects:
             raise DefinitionError(f"{here.kind} {here.name} has its name")
         if here is not None:
             self.drop(wanted.kind, wanted.name)
-        create_object(self._connection, Definition(wanted.kind, wanted.name, wanted.table, wanted.sql))
+        create_object(self._connection, Definition.of(wanted))
         self._came(wanted)
 
     def _came(self, known: Known) -> None:

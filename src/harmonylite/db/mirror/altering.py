@@ -14,7 +14,7 @@ import apsw
 
 from harmonylite.db.mirror.redeclaring import redeclared
 from harmonylite.db.mirror.stream_shapes import index_name
-from harmonylite.db.sqlite.connection import rows, value
+from harmonylite.db.sqlite.connection import rows
 from harmonylite.schema.columns import ColumnText, is_one
 from harmonylite.schema.names import folded
 from harmonylite.schema.sql import quote
@@ -88,7 +88,7 @@ def _alter(connection: apsw.Connection, table: str, sql: str, indexes: Sequence[
     connection.execute("PRAGMA legacy_alter_table = ON")
     for old, new in steps.renames:
         connection.execute(f"{alter} RENAME COLUMN {quote(old)} TO {new}")
-    there = indexes_there(connection, table)
+    there = MirrorTables.read(connection, table).indexes.get(table, {})
     missing = [index for index in indexes if index not in there]
     if missing and steps.adds:  # the rows' values in it depend on the index
         return False
@@ -100,9 +100,10 @@ def _alter(connection: apsw.Connection, table: str, sql: str, indexes: Sequence[
         connection.execute(f"{alter} ADD COLUMN {column}")
     for index in missing:
         make_index(connection, index)
-    if indexes_there(connection, table).keys() != set(indexes):
+    after = MirrorTables.read(connection, table)
+    if after.indexes.get(table, {}).keys() != set(indexes):
         return False
-    now = definition(connection, table)
+    now = after.tables.get(table)
     return now == sql or (now is not None and redeclared(connection, table, now, sql))
 
 
@@ -128,18 +129,6 @@ class MirrorTables:
             elif kind == "index":
                 found.indexes.setdefault(of, {})[sql] = name
         return found
-
-
-def definition(connection: apsw.Connection, table: str) -> str | None:
-    """Return the definition of a mirror's table, None where it has none of that name."""
-    found = value(connection, "SELECT sql FROM mirror.sqlite_schema WHERE type = 'table' AND name = ?", (table,))
-    return None if found is None else str(found)
-
-
-def indexes_there(connection: apsw.Connection, table: str) -> dict[str, str]:
-    """Return the names of the indexes of a mirror's table, by their definitions."""
-    listed = "SELECT sql, name FROM mirror.sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
-    return dict(rows(connection, listed, (table,)))
 
 
 def make_index(connection: apsw.Connection, sql: str) -> None:

@@ -129,7 +129,7 @@ class ByHand:
     def _can_be_made(self, theirs: Known) -> bool:
         self.connection.execute("SAVEPOINT attempt")
         try:
-            make_working(self.connection, Definition(theirs.kind, theirs.name, theirs.table, theirs.sql))
+            make_working(self.connection, Definition.of(theirs))
         except (apsw.Error, DefinitionError):
             return False
         finally:

@@ -55,11 +55,11 @@ def pour(
     real = [column for column in keys if not column.pseudo]
     known = " AND ".join(f"{given[column.name]} IS NOT NULL" for column in real if column.not_null or not shape.rowid)
     # if two rows violate a new unique index, the same one stays on every node, in whatever order they came there
-    ordered = real if further or shape.has_unique else []
-    order = ", ".join([*(f"{given[column.name]} COLLATE BINARY" for column in ordered), *(rowid if ordered else [])])
+    ordered = bool(real) and (further or shape.has_unique)
+    order = ", ".join([*(f"{given[column.name]} COLLATE BINARY" for column in real), *rowid])
     connection.execute(
         f"{verb} INTO {schema}.{quote(shape.name)}({into}) SELECT {out} FROM {aside} AS a"
-        f"{' WHERE ' * bool(known)}{known}{' ORDER BY ' * bool(order)}{order}"
+        f"{' WHERE ' * bool(known)}{known}{f' ORDER BY {order}' * ordered}"
     )
     return True
 

@@ -9,7 +9,6 @@ Invariant: a name that the database has (again) means the database's object.
 
 from __future__ import annotations
 
-import glob
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +21,8 @@ from harmonylite.changes.rekeying import rekeyed, renumbered
 from harmonylite.db.mirror.former_names import FORMER, GONE, TABLES, UNSURE, columns_of
 from harmonylite.db.mirror.state import history_of
 from harmonylite.db.mirror.stream_names import without
+from harmonylite.db.mirror.table_shapes import mirrored
 from harmonylite.db.sqlite.connection import rows, value
-from harmonylite.db.sqlite.introspection import TableRules, read_inventory
 from harmonylite.db.sqlite.lossless import insert_rows
 from harmonylite.db.tracking.installed import Meanings
 from harmonylite.db.tracking.tracked_table import TrackedTable
@@ -157,7 +156,7 @@ class Named:
         )
         if name is None:
             return None
-        shape = read_inventory(self.connection, TableRules(include=(glob.escape(name),)), "mirror").tables.get(name)
+        shape = mirrored(self.connection, name)
         if shape is None:
             return None
         self._made += 1

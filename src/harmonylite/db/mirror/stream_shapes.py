@@ -103,15 +103,13 @@ class StreamShapes:
 
     def _means_the_same(self, shape: TableShape, columns: Columns, index: Known) -> bool:
         """Return whether an index of some rows, or on an expression, can be had here: its columns have their names."""
-        called = tuple(sorted((name, c.id) for name, c in columns.items()))
-        made = Definition(index.kind, index.name, index.table, index.sql)
-        return called in self._by_columns and _can_be_made(shape.mirror_sql, made)
+        return _called(columns) in self._by_columns and _can_be_made(shape.mirror_sql, Definition.of(index))
 
     def definition_of(self, shape: TableShape, columns: Columns) -> str:
         """Return the definition of the mirror's table, with the stream's types and defaults."""
         if shape.mirror_sql != shape.sql:
             return shape.mirror_sql
-        if self._by_columns.get(tuple(sorted((name, c.id) for name, c in columns.items()))) == shape.sql:
+        if self._by_columns.get(_called(columns)) == shape.sql:
             return shape.mirror_sql  # declared as the stream does, column by column
         parts = parts_of(shape.mirror_sql)
         if parts is None:
@@ -190,6 +188,11 @@ def lacks_rows(connection: apsw.Connection) -> bool:
 def index_name(sql: str) -> str:
     """Return the name of an index in its text as SQLite keeps it."""
     return unquoted(tokens_of(sql)[3])
+
+
+def _called(columns: Columns) -> tuple[tuple[str, str], ...]:
+    """Return the names of columns with their identities, as a table of the stream has them."""
+    return tuple(sorted((name, column.id) for name, column in columns.items()))
 
 
 @lru_cache(maxsize=REMEMBERED)

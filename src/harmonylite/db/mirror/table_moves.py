@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 import apsw
 
 from harmonylite.db.mirror import former_names, mirror_file
-from harmonylite.db.mirror.altering import definition
+from harmonylite.db.mirror.altering import MirrorTables
 from harmonylite.db.mirror.compare import unsent_rows
 from harmonylite.db.mirror.conflict_journal import ConflictJournal
 from harmonylite.db.mirror.state import get_state, set_state
@@ -127,7 +127,7 @@ def resolved(
 def journal_unsent(connection: apsw.Connection, node: str, name: str) -> None:
     """Journal the rows of a table that only the database has, which is to be dropped, as another node dropped it."""
     shape, _ = find_shape(connection, name)
-    if shape is not None and definition(connection, shape.name) is not None:
+    if shape is not None and shape.name in MirrorTables.read(connection, shape.name).tables:
         table = TrackedTable(connection, 0, shape)
         ConflictJournal(connection, node).write_unsent(table, unsent_rows(table))
 

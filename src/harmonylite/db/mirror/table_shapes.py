@@ -7,6 +7,7 @@ uncertain, the table is marked, and compared whole.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 import apsw
 
@@ -14,7 +15,6 @@ from harmonylite.db.mirror import former_names
 from harmonylite.db.mirror.altering import (
     MirrorTables,
     altered,
-    indexes_there,
     into_mirror,
     make_index,
     steps_between,
@@ -159,7 +159,7 @@ def _rebuild(
     """
     aside = quote(PRIVATE + "aside")
     connection.execute("PRAGMA legacy_alter_table = ON")
-    for index in indexes_there(connection, shape.name).values():
+    for index in MirrorTables.read(connection, shape.name).indexes.get(shape.name, {}).values():
         connection.execute(f"DROP INDEX mirror.{quote(index)}")
     connection.execute(f"ALTER TABLE mirror.{quote(shape.name)} RENAME TO {aside}")
     connection.execute(into_mirror(mirror_sql, "CREATE TABLE "))
@@ -188,8 +188,9 @@ def _fill(
     The values that a migration converted come behind it, and the table is made once more then.
     """
     like = find_shape(connection, shape.name, "mirror")[0] if as_streamed else None
+    pour_over = partial(pour, connection, shape, pairs, f"mirror.{aside}", like=like, further=bool(indexes))
     try:
-        pour(connection, shape, pairs, f"mirror.{aside}", like=like, further=bool(indexes))
+        pour_over()
     except apsw.ConstraintError as error:
         if getattr(error, "extendedresult", 0) != apsw.SQLITE_CONSTRAINT_DATATYPE:
             raise
@@ -197,7 +198,7 @@ def _fill(
         connection.execute(into_mirror(loosened(mirror_sql), "CREATE TABLE "))
         for sql in indexes:
             make_index(connection, sql)
-        pour(connection, shape, pairs, f"mirror.{aside}", like=like, further=bool(indexes))
+        pour_over()
 
 
 def _lost(connection: apsw.Connection, shape: TableShape, aside: str) -> bool:

@@ -99,6 +99,10 @@ class SqliteThread:
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._calls.put((future, function, always))
         self._called.set()
+        return await self._awaited(future)
+
+    async def _awaited(self, future: asyncio.Future[R]) -> R:
+        """Return what the thread returns; damage is also reported to the task that waits in `damage`."""
         try:
             return await future
         except DatabaseDamagedError as error:
@@ -110,10 +114,7 @@ class SqliteThread:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self.run(self._checks.append, _Check(found, every, future, next_tick(every, time.monotonic())))
         try:
-            await future
-        except DatabaseDamagedError as error:
-            self.hurt(error)
-            raise
+            await self._awaited(future)
         finally:
             future.cancel()  # the thread forgets it when it is due
 
@@ -135,8 +136,7 @@ class SqliteThread:
                 continue
             except BaseException as raised:  # noqa: BLE001 - the caller gets every error
                 error = raised
-            with suppress(RuntimeError):  # the loop has ended, and the callers with it
-                future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+            _hand_back(future, result, error)
             del call, future, function, result, error
 
     def _checked(self) -> float | None:
@@ -164,8 +164,7 @@ class SqliteThread:
             return False
         except BaseException as raised:  # noqa: BLE001 - the caller gets every error
             error = raised
-        with suppress(RuntimeError):  # the loop has ended, and the callers with it
-            check.future.get_loop().call_soon_threadsafe(_settle, check.future, None, error)
+        _hand_back(check.future, None, error)
         return True
 
     async def aclose(self) -> None:
@@ -191,6 +190,12 @@ class SqliteThread:
                 call[0].cancel()
         for call in owed:
             self._calls.put(call)
+
+
+def _hand_back(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    """Settle a future in its loop; runs on the thread."""
+    with suppress(RuntimeError):  # the loop has ended, and the callers with it
+        future.get_loop().call_soon_threadsafe(_settle, future, result, error)
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:

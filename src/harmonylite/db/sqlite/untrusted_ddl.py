@@ -23,6 +23,7 @@ from harmonylite.db.sqlite.connection import rows, value
 from harmonylite.db.sqlite.deadline import Deadline
 from harmonylite.db.sqlite.extensions import given_functions
 from harmonylite.errors import DefinitionError
+from harmonylite.schema.section import Known
 from harmonylite.schema.sql import is_private
 
 SECONDS = 60.0
@@ -58,6 +59,11 @@ class Definition:
     name: str
     table: str
     sql: str
+
+    @classmethod
+    def of(cls, known: Known) -> Definition:
+        """Return what creates an object of a schema."""
+        return cls(known.kind, known.name, known.table, known.sql)
 
     @property
     def virtual(self) -> bool:

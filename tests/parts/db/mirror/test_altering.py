@@ -169,7 +169,7 @@ def test_a_rebuild_leaves_the_mirrors_rows_in_place_where_they_are_stored_alike(
 def test_a_redeclaration_that_is_taken_back_leaves_nothing(make_group: Callable[[int], Group]) -> None:
     one = make_group(1).several(1, f"CREATE TABLE p({PLAIN})", apply_schema="all")[0]
     connection = one.replica.connection
-    old = altering.definition(connection, "p")
+    old = altering.MirrorTables.read(connection, "p").tables.get("p")
     assert old is not None
     new = old.replace("a, b", "a NOT NULL, b")
     connection.execute("BEGIN IMMEDIATE")
@@ -178,7 +178,7 @@ def test_a_redeclaration_that_is_taken_back_leaves_nothing(make_group: Callable[
     with pytest.raises(apsw.ConstraintError, match="NOT NULL"):
         connection.execute(refused)
     connection.execute("ROLLBACK")
-    assert altering.definition(connection, "p") == old
+    assert altering.MirrorTables.read(connection, "p").tables.get("p") == old
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(refused)
     connection.execute("ROLLBACK")
